@@ -1,0 +1,256 @@
+"""From settled labels to hyperedges: components, their signatures, names and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunec.compiler.cost import Linear, Polynomial
+from prunec.compiler.diagnostics import Diagnostic
+from prunec.compiler.hypergraph import (
+    KEPT,
+    Axis,
+    CountPatch,
+    Groups,
+    Hyperedge,
+    Hypergraph,
+    IndexPatch,
+    Member,
+    Trace,
+    WeightInfo,
+    linear,
+)
+from prunec.compiler.labels import FROZEN, AxisLabels, Coupler, Labels, Resize
+
+Hash = NDArray[np.uint64]
+
+
+def assemble(
+    coupler: Coupler,
+    labels: Mapping[str, AxisLabels],
+    weights: tuple[WeightInfo, ...],
+    reads: tuple[Axis, ...],
+    made: tuple[Axis, ...],
+    constants: frozenset[str],
+    diagnostics: tuple[Diagnostic, ...],
+) -> Hypergraph:
+    """Hypergraph of a settled coupler. labels: every value's axes, in graph order."""
+    arrays = _distinct(coupler, labels)
+    component, count = _components(coupler, arrays)
+    signature = _signatures([component[a] for a in arrays], count)
+    axes = {
+        (value, k): a for value, own in labels.items() for k, a in enumerate(own) if a.any()
+    }
+    named = _naming_order(axes, weights)
+    edges, group_of = _edges(named, component, signature, count)
+    table = np.append(group_of, KEPT)  # component -1 is never removed
+
+    def groups(a: Labels) -> Groups:
+        out = table[component[a]]
+        out.flags.writeable = False
+        return out
+
+    by_array = {id(a): groups(a) for a in arrays}
+    live = {
+        axis: by_array[id(a)] for axis, a in axes.items() if (by_array[id(a)] != KEPT).any()
+    }
+    members = _members(live, edges, weights)
+    edges = tuple(
+        Hyperedge(e.name, e.size, e.first, own) for e, own in zip(edges, members, strict=True)
+    )
+    return Hypergraph(
+        edges=edges,
+        axes=live,
+        costs=_costs(coupler, labels, weights, groups, edges),
+        patches=_patches(coupler, groups),
+        weights=weights,
+        reads=tuple(axis for axis in reads if axis in live),
+        made=tuple(axis for axis in made if axis in live),
+        diagnostics=diagnostics,
+        trace=Trace(
+            labels,
+            [(t.left, t.right, t.node, t.reason) for t in coupler.ties],
+            constants,
+        ),
+    )
+
+
+def _distinct(coupler: Coupler, labels: Mapping[str, AxisLabels]) -> list[Labels]:
+    """Every array that matters for cost or shape, once, in a stable order."""
+    found: dict[int, Labels] = {}
+    for own in labels.values():
+        found.update((id(a), a) for a in own if a.any())
+    for _, product in coupler.products:
+        found.update((id(a), a) for a in product if a.any())
+    for patch in coupler.patches:
+        arrays = [a for _, a in patch.elements] if isinstance(patch, Resize) else [patch.source]
+        found.update((id(a), a) for a in arrays)
+    return list(found.values())
+
+
+def _components(
+    coupler: Coupler, arrays: Sequence[Labels]
+) -> tuple[NDArray[np.int64], int]:
+    """Map label -> component (KEPT if it can't leave), numbered by first appearance."""
+    total = coupler.size
+    roots = coupler.find(np.arange(total, dtype=np.int64))
+    removable = np.zeros(total, bool)
+    for freed in coupler.freed:
+        removable[roots[freed]] = True
+    removable[FROZEN] = False
+    seen = np.concatenate([roots[a] for a in arrays]) if arrays else np.zeros(0, np.int64)
+    seen = seen[removable[seen]]
+    unique, first = np.unique(seen, return_index=True)
+    number = np.full(total, KEPT, np.int64)
+    number[unique[np.argsort(first, kind="stable")]] = np.arange(len(unique))
+    return number[roots], len(unique)
+
+
+def _signatures(arrays: Sequence[NDArray[np.int64]], count: int) -> NDArray[np.int64]:
+    """(count,) class of each component: same class = same axes with the same multiplicities.
+
+    The multiset of (array, multiplicity) pairs is hashed into 2 x 64 bits by a sum of mixed
+    words, which is order-free; equal sums of different multisets are a 2^-128 event.
+    """
+    if not count:
+        return np.zeros(0, np.int64)
+    n = len(arrays)
+    keys = np.concatenate(
+        [a[a != KEPT] * n + i for i, a in enumerate(arrays)] or [np.zeros(0, np.int64)]
+    )
+    keys, multiplicity = np.unique(keys, return_counts=True)
+    owner = keys // n
+    word = (keys % n).astype(np.uint64) * np.uint64(2**32) + multiplicity.astype(np.uint64)
+    sums = np.zeros((count, 2), np.uint64)
+    for column, seed in enumerate((0x9E3779B97F4A7C15, 0xD1B54A32D192ED03)):
+        np.add.at(sums[:, column], owner, _mix(word + np.uint64(seed)))
+    _, signature = np.unique(sums, axis=0, return_inverse=True)
+    return signature.reshape(-1).astype(np.int64)
+
+
+def _mix(x: Hash) -> Hash:
+    """Finaliser of splitmix64 (Steele, Lea, Flood 2014)."""
+    with np.errstate(over="ignore"):
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def _naming_order(axes: Mapping[Axis, Labels], weights: Sequence[WeightInfo]) -> dict[Axis, Labels]:
+    """Axes in the order in which they may lend a hyperedge their name: parameters first."""
+    order = [w.value for w in weights if w.counted]
+    order += [w.value for w in weights if not w.counted]
+    own: dict[str, dict[Axis, Labels]] = {}
+    for axis, a in axes.items():
+        own.setdefault(axis[0], {})[axis] = a
+    named: dict[Axis, Labels] = {}
+    for value in [*order, *own]:
+        named.update(own.get(value, {}))
+    return named
+
+
+@dataclass(slots=True)
+class _Draft:
+    name: str
+    components: list[int]
+
+
+def _edges(
+    named: Mapping[Axis, Labels],
+    component: NDArray[np.int64],
+    signature: NDArray[np.int64],
+    count: int,
+) -> tuple[tuple[Hyperedge, ...], Groups]:
+    """Hyperedges without members, and component -> group index (KEPT for lone groups)."""
+    drafts: dict[int, _Draft] = {}
+    placed = np.zeros(count, bool)
+    for (value, k), a in named.items():
+        own = component[a]
+        unique, first = np.unique(own, return_index=True)
+        keep = unique != KEPT
+        unique, first = unique[keep], first[keep]
+        new = ~placed[unique]
+        if not new.any():
+            continue
+        order = np.argsort(first[new], kind="stable")
+        for member, position in zip(unique[new][order], first[new][order], strict=True):
+            kind = int(signature[member])
+            if kind not in drafts:
+                taken = any(d.name == f"{value}:{k}" for d in drafts.values())
+                suffix = f"@{position}" if taken else ""
+                drafts[kind] = _Draft(f"{value}:{k}{suffix}", [])
+            drafts[kind].components.append(int(member))
+        placed[unique] = True
+    group_of = np.full(count, KEPT, np.int64)
+    edges, first_group = [], 0
+    for draft in drafts.values():
+        size = len(draft.components)
+        if size < 2:  # the only channel of its kind must stay
+            continue
+        group_of[draft.components] = np.arange(first_group, first_group + size)
+        edges.append(Hyperedge(draft.name, size, first_group, ()))
+        first_group += size
+    return tuple(edges), group_of
+
+
+def _members(
+    live: Mapping[Axis, Groups], edges: Sequence[Hyperedge], weights: Sequence[WeightInfo]
+) -> list[tuple[Member, ...]]:
+    stored = {w.value for w in weights}
+    sizes = [e.size for e in edges]
+    edge_of = np.repeat(np.arange(len(edges)), sizes)
+    members: list[list[Member]] = [[] for _ in edges]
+    forms: dict[int, tuple[tuple[int, int], ...]] = {}
+    for (value, axis), groups in live.items():
+        if id(groups) not in forms:
+            forms[id(groups)] = linear(groups, edge_of, sizes).terms
+        for e, multiplicity in forms[id(groups)]:
+            members[e].append(Member(value, axis, multiplicity, value in stored))
+    return [tuple(m) for m in members]
+
+
+def _costs(
+    coupler: Coupler,
+    labels: Mapping[str, AxisLabels],
+    weights: Sequence[WeightInfo],
+    groups: Callable[[Labels], Groups],
+    edges: Sequence[Hyperedge],
+) -> dict[str, Polynomial]:
+    sizes = [e.size for e in edges]
+    edge_of = np.repeat(np.arange(len(edges)), sizes)
+    forms: dict[int, Linear] = {}
+
+    def form(a: Labels) -> Linear:
+        if id(a) not in forms:
+            forms[id(a)] = linear(groups(a), edge_of, sizes)
+        return forms[id(a)]
+
+    counted = [w for w in weights if w.counted]
+    shapes = [[form(a) for a in labels[w.value]] for w in counted]
+    products = [(scale, [form(a) for a in axes]) for scale, axes in coupler.products]
+    return {
+        "flops": Polynomial.of(products),
+        "params": Polynomial.of((1, s) for s in shapes),
+        "bytes": Polynomial.of(
+            (int(w.itemsize), s)
+            for w, s in zip(counted, shapes, strict=True)
+        ),
+    }
+
+
+def _patches(coupler: Coupler, groups: Callable[[Labels], Groups]) -> tuple[CountPatch | IndexPatch, ...]:
+    out: list[CountPatch | IndexPatch] = []
+    for p in coupler.patches:
+        if isinstance(p, Resize):
+            counts = tuple((k, groups(a)) for k, a in p.elements)
+            if any((g != KEPT).any() for _, g in counts):
+                out.append(CountPatch(p.node, p.key, p.value, p.scalar, counts, p.drop))
+            continue
+        source = groups(p.source)
+        if (source != KEPT).any():
+            picked = tuple(groups(a) for a in p.picked)
+            out.append(IndexPatch(p.node, p.key, p.axis, source, p.indices, picked))
+    return tuple(out)

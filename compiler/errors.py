@@ -1,0 +1,93 @@
+"""One exception class per cause; facts are fields, the message says what came and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class PrunecError(Exception):
+    """The user's input cannot be served; printed as one line, without a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(PrunecError):
+    """The command line, a specification string or a configuration file is not well formed."""
+
+    exit_code = 2
+
+
+class ModelError(PrunecError):
+    """The model file is missing, unreadable, unsafe or not a legal ONNX graph."""
+
+
+class DataError(PrunecError):
+    """The calibration or evaluation data does not fit the model or cannot be read."""
+
+
+class PlanError(PrunecError):
+    """A plan is malformed, or was made for another model."""
+
+
+class OutputError(PrunecError):
+    """A result cannot be written; nothing was changed."""
+
+
+class MissingDependencyError(PrunecError):
+    """A feature needs a package that is not installed."""
+
+
+class NothingToPruneError(PrunecError):
+    """No channel of the model can be removed."""
+
+    exit_code = 3
+
+
+class SolverError(PrunecError):
+    """A solver's back end crashed or gave an answer that does not hold."""
+
+
+class VerificationError(PrunecError):
+    """The pruned model is not equal to the gated dense model, or its costs are not as claimed."""
+
+    exit_code = 4
+
+
+@dataclass(eq=False)
+class InfeasibleBudgetError(PrunecError):
+    """A budget lies below what the smallest reachable model costs."""
+
+    resource: str
+    limit: int
+    smallest: int
+    dense: int
+    held_by: tuple[tuple[str, float], ...] = ()
+
+    exit_code = 3
+
+    def __str__(self) -> str:
+        text = (
+            f"budget {self.resource} <= {self.limit} ({self.limit / max(self.dense, 1):.4f} of dense) "
+            f"cannot be met: the smallest reachable value is {self.smallest} "
+            f"({self.smallest / max(self.dense, 1):.4f})"
+        )
+        if self.held_by:
+            held = ", ".join(f"{name} {share:.1%}" for name, share in self.held_by)
+            text += f"; held there by {held}"
+        return text + "; raise the budget, lower --min-keep or --align, or release what is protected"
+
+
+@dataclass(eq=False)
+class GapError(PrunecError):
+    """The solver could not prove the optimality gap that was asked for."""
+
+    gap: float
+    max_gap: float
+
+    exit_code = 3
+
+    def __str__(self) -> str:
+        return (
+            f"the proven gap is {self.gap:.4%}, more than --max-gap {self.max_gap:.4%}; "
+            "give the solver more time (--solver 'milp{time_limit=300}') or accept a larger gap"
+        )

@@ -1,0 +1,266 @@
+"""The plan: what is kept, why, and what it costs. The only thing between deciding and rewriting."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunec.compiler.errors import PlanError
+from prunec.compiler.hypergraph import KEPT, Hypergraph
+
+SCHEMA = 1
+FIELDS: Mapping[str, type | tuple[type, ...]] = {
+    "schema": int,
+    "graph_sha256": str,
+    "hyperedges": dict,
+    "weights": dict,
+    "costs": dict,
+    "budget": dict,
+    "objective": (int, float),
+    "bound": (int, float, type(None)),
+    "gap": (int, float, type(None)),
+    "components": dict,
+    "options": dict,
+    "versions": dict,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Kept positions of a hyperedge of `size` channel groups, ascending."""
+
+    size: int
+    positions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A decision with its provenance.
+
+    hyperedges: name -> kept positions. weights: value name -> axis -> kept indices, for every
+    sliced axis of every stored tensor. costs: resource -> (dense, pruned), base units. budget:
+    resource -> limit in base units. components: role -> re-runnable specification.
+    """
+
+    graph_sha256: str
+    hyperedges: Mapping[str, Kept]
+    weights: Mapping[str, Mapping[int, tuple[int, ...]]]
+    costs: Mapping[str, tuple[int, int]]
+    budget: Mapping[str, int]
+    objective: float
+    bound: float | None
+    gap: float | None
+    components: Mapping[str, str]
+    options: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+    def counts(self, graph: Hypergraph) -> tuple[int, ...]:
+        """Kept counts in the order of the hypergraph's edges."""
+        return tuple(len(self.hyperedges[e.name].positions) for e in graph.edges)
+
+    def mask(self, graph: Hypergraph) -> NDArray[np.bool_]:
+        """(number_of_groups + 1,) True = kept; the last entry serves index KEPT.
+
+        Raises PlanError when the plan's hyperedges are not those of the graph.
+        """
+        expected = {e.name: e.size for e in graph.edges}
+        given = {name: kept.size for name, kept in self.hyperedges.items()}
+        if expected != given:
+            odd = sorted(expected.items() ^ given.items())[0][0]
+            raise PlanError(
+                f"$.hyperedges[{odd!r}]: the model's hyperedge has size "
+                f"{expected.get(odd, 'none')}, the plan's {given.get(odd, 'none')}; "
+                "the plan was made for another model"
+            )
+        mask = np.zeros(graph.number_of_groups + 1, bool)
+        mask[KEPT] = True
+        for edge in graph.edges:
+            mask[edge.first + np.array(self.hyperedges[edge.name].positions, np.int64)] = True
+        return mask
+
+    def to_json(self) -> str:
+        """Text with sorted keys and one hyperedge or weight a line; ends with a newline."""
+        edges = {
+            name: {"size": k.size, "kept": ranges(k.positions), "count": len(k.positions)}
+            for name, k in self.hyperedges.items()
+        }
+        weights = {
+            name: {str(axis): ranges(kept) for axis, kept in sorted(axes.items())}
+            for name, axes in self.weights.items()
+        }
+        body: dict[str, Any] = {
+            "schema": SCHEMA,
+            "graph_sha256": self.graph_sha256,
+            "budget": dict(self.budget),
+            "costs": {k: {"dense": a, "pruned": b} for k, (a, b) in self.costs.items()},
+            "objective": self.objective,
+            "bound": self.bound,
+            "gap": self.gap,
+            "components": dict(self.components),
+            "options": dict(self.options),
+            "versions": dict(self.versions),
+            "hyperedges": edges,
+            "weights": weights,
+        }
+        lines = []
+        for key, value in body.items():
+            if key in ("hyperedges", "weights", "costs") and value:
+                rows = [
+                    f"    {json.dumps(k)}: {json.dumps(value[k], sort_keys=True)}"
+                    for k in sorted(value)
+                ]
+                lines.append(f"  {json.dumps(key)}: {{\n" + ",\n".join(rows) + "\n  }")
+            else:
+                lines.append(f"  {json.dumps(key)}: {json.dumps(value, sort_keys=True)}")
+        return "{\n" + ",\n".join(lines) + "\n}\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """Read a plan. Raises PlanError that names the JSON path of the bad field."""
+        try:
+            body = json.loads(text)
+        except ValueError as error:
+            raise PlanError(f"the plan is not JSON: {error}") from None
+        _check_fields(body)
+        return cls(
+            graph_sha256=body["graph_sha256"],
+            hyperedges={k: _kept(k, v) for k, v in body["hyperedges"].items()},
+            weights={k: _axes(k, v) for k, v in body["weights"].items()},
+            costs={k: _cost(k, v) for k, v in body["costs"].items()},
+            budget={k: _integer(f"$.budget[{k!r}]", v) for k, v in body["budget"].items()},
+            objective=float(body["objective"]),
+            bound=None if body["bound"] is None else float(body["bound"]),
+            gap=None if body["gap"] is None else float(body["gap"]),
+            components=body["components"],
+            options=body["options"],
+            versions=body["versions"],
+        )
+
+
+def ranges(positions: Sequence[int]) -> str:
+    """Ascending integers as text.
+
+    >>> ranges([0, 1, 2, 5])
+    '0-2,5'
+    """
+    if not len(positions):
+        return ""
+    array = np.asarray(positions, np.int64)
+    breaks = np.flatnonzero(np.diff(array) != 1)
+    starts = array[np.concatenate([[0], breaks + 1])].tolist()
+    ends = array[np.concatenate([breaks, [len(array) - 1]])].tolist()
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
+
+
+def positions(text: str) -> tuple[int, ...]:
+    """Inverse of `ranges`. Raises ValueError unless strictly ascending and >= 0.
+
+    >>> positions("0-2,5")
+    (0, 1, 2, 5)
+    """
+    out: list[int] = []
+    for item in filter(None, text.split(",")):
+        first, dash, last = item.partition("-")
+        a, b = int(first), int(last if dash else first)
+        if b < a or b - a > 10**8 or (out and a <= out[-1]):
+            raise ValueError(f"{item!r} is not ascending")
+        out.extend(range(a, b + 1))
+    return tuple(out)
+
+
+def weight_slices(
+    graph: Hypergraph, mask: NDArray[np.bool_]
+) -> dict[str, dict[int, tuple[int, ...]]]:
+    """Stored tensor -> axis -> kept indices, for every axis that loses channels."""
+    stored = {w.value for w in graph.weights}
+    out: dict[str, dict[int, tuple[int, ...]]] = {}
+    for (value, axis), groups in graph.axes.items():
+        if value in stored:
+            kept = mask[groups]
+            if not kept.all():
+                out.setdefault(value, {})[axis] = tuple(np.flatnonzero(kept).tolist())
+    return out
+
+
+def _check_fields(body: object) -> None:
+    if not isinstance(body, dict):
+        raise PlanError("$: a plan is a JSON object")
+    _known(body.keys(), FIELDS.keys())
+    for name, kind in FIELDS.items():
+        if name not in body:
+            raise PlanError(f"$.{name}: missing")
+        value = body[name]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise PlanError(f"$.{name}: has the wrong type ({type(value).__name__})")
+    if body["schema"] != SCHEMA:
+        raise PlanError(f"$.schema: is {body['schema']}, this version reads {SCHEMA}")
+    for table in ("components", "versions"):
+        for key, value in body[table].items():
+            if not isinstance(value, str):
+                raise PlanError(f"$.{table}[{key!r}]: must be text")
+
+
+def _known(given: Iterable[str], known: Iterable[str]) -> None:
+    extra = sorted(set(given) - set(known))
+    if extra:
+        raise PlanError(f"$.{extra[0]}: unknown field")
+
+
+def _integer(path: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise PlanError(f"{path}: must be a non-negative integer, not {value!r}")
+    return value
+
+
+def _field(path: str, value: object, name: str) -> Any:
+    if not isinstance(value, dict) or name not in value:
+        raise PlanError(f"{path}.{name}: missing")
+    return value[name]
+
+
+def _text_positions(path: str, text: object) -> tuple[int, ...]:
+    if not isinstance(text, str):
+        raise PlanError(f"{path}: must be text such as '0-11,14'")
+    try:
+        return positions(text)
+    except ValueError as error:
+        raise PlanError(f"{path}: {error}") from None
+
+
+def _kept(name: str, value: object) -> Kept:
+    path = f"$.hyperedges[{name!r}]"
+    size = _integer(f"{path}.size", _field(path, value, "size"))
+    kept = _text_positions(f"{path}.kept", _field(path, value, "kept"))
+    count = _integer(f"{path}.count", _field(path, value, "count"))
+    if not kept:
+        raise PlanError(f"{path}.kept: at least one channel group must stay")
+    if kept[-1] >= size:
+        raise PlanError(f"{path}.kept: position {kept[-1]} is outside of size {size}")
+    if count != len(kept):
+        raise PlanError(f"{path}.count: is {count}, but {len(kept)} positions are kept")
+    return Kept(size, kept)
+
+
+def _axes(name: str, value: object) -> dict[int, tuple[int, ...]]:
+    path = f"$.weights[{name!r}]"
+    if not isinstance(value, dict):
+        raise PlanError(f"{path}: must be an object of axes")
+    out = {}
+    for axis, kept in value.items():
+        if not str(axis).isdigit():
+            raise PlanError(f"{path}[{axis!r}]: an axis is a non-negative integer")
+        out[int(axis)] = _text_positions(f"{path}[{axis!r}]", kept)
+    return out
+
+
+def _cost(name: str, value: object) -> tuple[int, int]:
+    path = f"$.costs[{name!r}]"
+    return (
+        _integer(f"{path}.dense", _field(path, value, "dense")),
+        _integer(f"{path}.pruned", _field(path, value, "pruned")),
+    )

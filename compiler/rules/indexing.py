@@ -1,0 +1,159 @@
+"""Operators that join, cut, pick and pad: positions on an axis change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from prunec.compiler.constants import axes_of, slices_of, split_sizes
+from prunec.compiler.labels import AxisLabels, Coupler, Labels
+from prunec.compiler.site import Rule, Site, Unsupported, is_frozen
+
+
+def concat(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLabels]:
+    """Labels of the inputs one after the other; the other axes are tied."""
+    axis = int(site.attr("axis", 1)) % len(site.out_shapes[0])
+    # A legacy "empty" input of rank 1 and size 0 takes part in no shape.
+    parts = [x for x, shape in zip(ins, site.in_shapes, strict=True) if len(x) == len(shape) > 0]
+    out = [np.concatenate([x[axis] for x in parts])]
+    sides = [x[:axis] + x[axis + 1 :] for x in parts]
+    for side in sides[1:]:
+        for mine, theirs in zip(sides[0], side, strict=True):
+            c.tie(mine, theirs, "axes beside a Concat")
+    return [(*sides[0][:axis], *out, *sides[0][axis:])]
+
+
+def split(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLabels]:
+    """Consecutive pieces of the axis; sizes become explicit when they change."""
+    x, axis = ins[0], site.axis(0)
+    if site.has(1):
+        site.constant(1, "sizes")
+    sizes = split_sizes(site.node, site.constants, len(x[axis]))
+    pieces = np.split(x[axis], np.cumsum(sizes)[:-1])
+    key: str | int = "split" if site.opset < 13 else 1
+    c.resize(key, np.array(sizes), dict(enumerate(pieces)), drop=("num_outputs",))
+    return [(*x[:axis], piece, *x[axis + 1 :]) for piece in pieces]
+
+
+def slice_(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLabels]:
+    """A range of each named axis; bounds follow what is kept before them."""
+    x = ins[0]
+    cut = slices_of(site.node, site.constants, len(x))
+    if cut is None:
+        for axis in range(len(x)):
+            if site.in_shapes[0][axis] != site.out_shapes[0][axis]:
+                raise Unsupported("its bounds depend on the data")
+        return [x]
+    out = list(x)
+    bounds: dict[int, tuple[int, int]] = {}
+    for axis, window in cut.items():
+        labels = x[axis]
+        out[axis] = labels[window]
+        if is_frozen(labels) or window == slice(None):
+            continue
+        start, stop, step = window.indices(len(labels))
+        if step == 1:
+            bounds[axis] = (start, max(start, stop))
+        elif len(cut) == 1:
+            c.reindex(None, axis, labels, np.arange(len(labels))[window], (out[axis],))
+        else:
+            c.freeze(labels, "a strided Slice over several axes")
+    _resize_bounds(site, x, cut, bounds, c)
+    return [tuple(out)]
+
+
+def _resize_bounds(
+    site: Site,
+    x: AxisLabels,
+    cut: Mapping[int, slice],
+    bounds: Mapping[int, tuple[int, int]],
+    c: Coupler,
+) -> None:
+    """Write bounds as kept counts: start = kept before it, end = kept before the end."""
+    if not bounds:
+        return
+    order = list(cut)
+    starts = np.array([cut[a].start for a in order])
+    ends = np.array([-(2**31) if cut[a].stop is None else cut[a].stop for a in order])
+    old = not site.has(1)
+    for key, values, side in (
+        ("starts" if old else 1, starts, 0),
+        ("ends" if old else 2, ends, 1),
+    ):
+        elements = {}
+        for axis, pair in bounds.items():
+            k = order.index(axis)
+            at_edge = pair[side] in (0, len(x[axis])) and _open(int(values[k]), len(x[axis]))
+            if not at_edge:
+                elements[k] = x[axis][: pair[side]]
+                values[k] = pair[side]
+        c.resize(key, values, elements)
+
+
+def _open(bound: int, size: int) -> bool:
+    """Whether a bound says "from the start" or "to the end" whatever the size."""
+    return bound == 0 or bound >= 2**31 - 1 or bound <= -(2**31) + 1
+
+
+def gather(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLabels]:
+    """Constant indices pick labels; other indices need the whole axis."""
+    x, indices = ins[:2]
+    axis = site.axis(0)
+    labels, picked = x[axis], site.constants[1]
+    if picked is None or is_frozen(labels):
+        c.freeze(labels, "an axis that a Gather indexes by data")
+        return [(*x[:axis], *indices, *x[axis + 1 :])]
+    positions = picked.astype(np.int64) % len(labels)
+    if positions.ndim == 0:
+        c.freeze(labels[positions], "a channel that is read by itself")
+        c.reindex(1, axis, labels, positions, ())
+        return [(*x[:axis], *x[axis + 1 :])]
+    new: AxisLabels
+    if positions.ndim == 1:
+        new = (labels[positions],) if positions.size > 1 else (_alone(labels[positions], c),)
+    else:
+        new = tuple(c.fresh(n) if n > 1 else c.frozen(n) for n in positions.shape)
+        c.factor(labels[positions].reshape(-1), new)
+    c.reindex(1, axis, labels, positions, new)
+    return [(*x[:axis], *new, *x[axis + 1 :])]
+
+
+def _alone(labels: Labels, c: Coupler) -> Labels:
+    c.freeze(labels, "a channel that is read by itself")
+    return c.frozen(len(labels))
+
+
+def pad(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLabels]:
+    """New channels at both ends (or fewer, for negative amounts); amounts follow kept counts."""
+    x = ins[0]
+    mode = site.attr("mode", "constant")
+    key: str | int = 1 if site.has(1) else "pads" if "pads" in site.node.attributes else "paddings"
+    amounts = site.constant(1, "pads") if site.has(1) else np.array(site.attr(str(key), ()))
+    c.auxiliary.add((site.node.name or "", 2))
+    axes = tuple(a % len(x) for a in axes_of(site.node, site.constants, 3)) or range(len(x))
+    half = amounts.size // 2
+    out, elements = list(x), {}
+    for k, axis in enumerate(axes):
+        before, after = int(amounts.reshape(-1)[k]), int(amounts.reshape(-1)[k + half])
+        labels = x[axis]
+        if not before and not after:
+            continue
+        if is_frozen(labels) or mode != "constant" or min(before, after) < 0:
+            c.freeze(labels, f"padded in mode {mode}")
+            out[axis] = c.frozen(site.out_shapes[0][axis])
+            continue
+        ends = c.fresh(before), c.fresh(after)
+        out[axis] = np.concatenate([ends[0], labels, ends[1]])
+        elements |= {k: ends[0], k + half: ends[1]}
+    c.resize(key, amounts, elements)
+    return [tuple(out)]
+
+
+RULES: Mapping[str, Rule] = {
+    "Concat": concat,
+    "Gather": gather,
+    "Pad": pad,
+    "Slice": slice_,
+    "Split": split,
+}

@@ -1,0 +1,95 @@
+"""Operators that mix the indices of an axis: pools, resizing, reductions, running sums."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from prunec.compiler.labels import AxisLabels, Coupler
+from prunec.compiler.site import Rule, Site
+
+
+def spatial(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLabels]:
+    """Pools, global pools and resizing: batch and channels pass, space is mixed."""
+    x = ins[0]
+    for position in range(1, len(ins)):
+        c.auxiliary.add((site.node.name or "", position))
+    out = []
+    for k, (labels, size) in enumerate(zip(x, site.out_shapes[0], strict=True)):
+        if k < 2 and size == len(labels):
+            out.append(labels)
+        else:
+            c.freeze(labels, f"a spatial axis of {site.node.op_type}")
+            out.append(c.frozen(size))
+    if site.node.op_type == "Resize" and site.has(3):
+        sizes = site.constant(3, "sizes")
+        if sizes.size == len(x):
+            c.resize(3, sizes, {k: out[k] for k in range(min(2, len(x)))})
+    return [tuple(out)] * len(site.node.outputs)
+
+
+def reduce_sum(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLabels]:
+    """Sums of channels: a gated channel adds nothing, so the axis may shrink."""
+    return _reduce(site, ins, c, exact=True)
+
+
+def reduce_other(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLabels]:
+    """Mean, maximum, product, ...: a gated channel would count, so the axis stays."""
+    return _reduce(site, ins, c, exact=False)
+
+
+def _reduce(
+    site: Site, ins: Sequence[AxisLabels], c: Coupler, exact: bool
+) -> Sequence[AxisLabels]:
+    x = ins[0]
+    axes = site.axes()
+    if not axes and site.attr("noop_with_empty_axes", 0):
+        return [x]
+    out = []
+    for k, labels in enumerate(x):
+        if axes and k not in axes:
+            out.append(labels)
+            continue
+        if exact:
+            c.read(labels)
+        else:
+            c.freeze(labels, f"inexact: {site.node.op_type} runs over it")
+        if site.attr("keepdims", 1):
+            out.append(c.frozen(1))
+    return [tuple(out)]
+
+
+def arg_reduce(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLabels]:
+    """ArgMax, ArgMin: the result is a position on the axis."""
+    axis = site.axis(0)
+    c.freeze(ins[0][axis], f"{site.node.op_type} returns positions on it")
+    out = [labels if k != axis else c.frozen(1) for k, labels in enumerate(ins[0])]
+    return [tuple(out if site.attr("keepdims", 1) else out[:axis] + out[axis + 1 :])]
+
+
+def along(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLabels]:
+    """CumSum, TopK: one axis is mixed, the others pass."""
+    if site.node.op_type == "CumSum":
+        axis = int(site.constant(1, "axis").reshape(-1)[0]) % site.rank
+    else:
+        axis = site.axis(-1)
+    c.freeze(ins[0][axis], f"{site.node.op_type} runs along it")
+    size = site.out_shapes[0][axis]
+    out = tuple(c.frozen(size) if k == axis else x for k, x in enumerate(ins[0]))
+    return [out] * len(site.node.outputs)
+
+
+SPATIAL = (
+    "AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MaxPool Resize Upsample"
+).split()
+EXACT = "ReduceL1 ReduceL2 ReduceSum ReduceSumSquare"
+INEXACT = "ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd"
+
+RULES: Mapping[str, Rule] = {
+    **dict.fromkeys(SPATIAL, spatial),
+    **dict.fromkeys(EXACT.split(), reduce_sum),
+    **dict.fromkeys(INEXACT.split(), reduce_other),
+    "ArgMax": arg_reduce,
+    "ArgMin": arg_reduce,
+    "CumSum": along,
+    "TopK": along,
+}

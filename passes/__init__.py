@@ -1,0 +1,1 @@
+"""Choosing what to keep and rewriting the graph accordingly."""

@@ -1,0 +1,1 @@
+"""Rewritings before the analysis that change no result: one file each."""

@@ -1,0 +1,1 @@
+"""Solvers of the selection problem: one file and one row each."""
