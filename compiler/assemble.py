@@ -33,17 +33,19 @@ def assemble(
     labels: Mapping[str, AxisLabels],
     weights: tuple[WeightInfo, ...],
     reads: tuple[Axis, ...],
-    made: tuple[Axis, ...],
+    made: set[int],
     constants: frozenset[str],
     diagnostics: tuple[Diagnostic, ...],
 ) -> Hypergraph:
-    """Hypergraph of a settled coupler. labels: every value's axes, in graph order."""
+    """Hypergraph of a settled coupler.
+
+    labels: every value's axes, in graph order. made: id() of the label arrays that contraction
+    weights produce (the coupler keeps them alive).
+    """
     arrays = _distinct(coupler, labels)
     component, count = _components(coupler, arrays)
     signature = _signatures([component[a] for a in arrays], count)
-    axes = {
-        (value, k): a for value, own in labels.items() for k, a in enumerate(own) if a.any()
-    }
+    axes = {(value, k): a for value, own in labels.items() for k, a in enumerate(own) if a.any()}
     named = _naming_order(axes, weights)
     edges, group_of = _edges(named, component, signature, count)
     table = np.append(group_of, KEPT)  # component -1 is never removed
@@ -54,9 +56,7 @@ def assemble(
         return out
 
     by_array = {id(a): groups(a) for a in arrays}
-    live = {
-        axis: by_array[id(a)] for axis, a in axes.items() if (by_array[id(a)] != KEPT).any()
-    }
+    live = {axis: by_array[id(a)] for axis, a in axes.items() if (by_array[id(a)] != KEPT).any()}
     members = _members(live, edges, weights)
     edges = tuple(
         Hyperedge(e.name, e.size, e.first, own) for e, own in zip(edges, members, strict=True)
@@ -68,7 +68,9 @@ def assemble(
         patches=_patches(coupler, groups),
         weights=weights,
         reads=tuple(axis for axis in reads if axis in live),
-        made=tuple(axis for axis in made if axis in live),
+        made=tuple(
+            (w.value, k) for w in weights for k, a in enumerate(labels[w.value]) if id(a) in made
+        ),
         diagnostics=diagnostics,
         trace=Trace(
             labels,
@@ -91,9 +93,7 @@ def _distinct(coupler: Coupler, labels: Mapping[str, AxisLabels]) -> list[Labels
     return list(found.values())
 
 
-def _components(
-    coupler: Coupler, arrays: Sequence[Labels]
-) -> tuple[NDArray[np.int64], int]:
+def _components(coupler: Coupler, arrays: Sequence[Labels]) -> tuple[NDArray[np.int64], int]:
     """Map label -> component (KEPT if it can't leave), numbered by first appearance."""
     total = coupler.size
     roots = coupler.find(np.arange(total, dtype=np.int64))
@@ -234,20 +234,19 @@ def _costs(
     return {
         "flops": Polynomial.of(products),
         "params": Polynomial.of((1, s) for s in shapes),
-        "bytes": Polynomial.of(
-            (int(w.itemsize), s)
-            for w, s in zip(counted, shapes, strict=True)
-        ),
+        "bytes": Polynomial.of((int(w.itemsize), s) for w, s in zip(counted, shapes, strict=True)),
     }
 
 
-def _patches(coupler: Coupler, groups: Callable[[Labels], Groups]) -> tuple[CountPatch | IndexPatch, ...]:
+def _patches(
+    coupler: Coupler, groups: Callable[[Labels], Groups]
+) -> tuple[CountPatch | IndexPatch, ...]:
     out: list[CountPatch | IndexPatch] = []
     for p in coupler.patches:
         if isinstance(p, Resize):
             counts = tuple((k, groups(a)) for k, a in p.elements)
-            if any((g != KEPT).any() for _, g in counts):
-                out.append(CountPatch(p.node, p.key, p.value, p.scalar, counts, p.drop))
+            # Kept even where no channel leaves: a computed bound (half of what remains) may move.
+            out.append(CountPatch(p.node, p.key, p.value, p.scalar, counts, p.drop))
             continue
         source = groups(p.source)
         if (source != KEPT).any():

@@ -125,7 +125,7 @@ def _unsqueeze(node: ir.Node, ins: Sequence[Any], _: Any) -> Array:
 
 
 def _squeeze(node: ir.Node, ins: Sequence[Any], _: Any) -> Array:
-    return np.squeeze(ins[0], axes_of(node, ins) or None)
+    return np.asarray(np.squeeze(ins[0], axes_of(node, ins) or None))
 
 
 def reshaped(shape: Sequence[int], target: Sequence[int], allow_zero: bool) -> tuple[int, ...]:
@@ -200,7 +200,11 @@ def _numpy(function: Callable[..., Any]) -> Evaluator:
 
 def _same(function: Callable[..., Any]) -> Evaluator:
     """Element-wise in the type of the first input (numpy would widen)."""
-    return lambda node, ins, _: np.asarray(function(*ins)).astype(ins[0].dtype)
+
+    def run(_: ir.Node, ins: Sequence[Any], __: Any) -> Array:
+        return np.asarray(function(*ins)).astype(ins[0].dtype)
+
+    return run
 
 
 def _mod(node: ir.Node, ins: Sequence[Any], _: Any) -> Array:
@@ -216,7 +220,7 @@ def _concat(node: ir.Node, ins: Sequence[Any], _: Any) -> Array:
 
 
 def _gather(node: ir.Node, ins: Sequence[Any], _: Any) -> Array:
-    return np.take(ins[0], ins[1], attribute(node, "axis", 0))
+    return np.asarray(np.take(ins[0], ins[1], attribute(node, "axis", 0)))
 
 
 def _tile(_: ir.Node, ins: Sequence[Any], __: Any) -> Array | None:

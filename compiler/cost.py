@@ -18,17 +18,19 @@ class Linear:
     terms: tuple[tuple[int, int], ...] = ()
 
     def __call__(self, counts: Sequence[int]) -> int:
+        """Value at these kept counts."""
         return self.constant + sum(m * int(counts[e]) for e, m in self.terms)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Term:
-    """``scale * product of factors``: every factor has at least one edge; constants are in `scale`."""
+    """``scale * product of factors``; constant factors are part of `scale`."""
 
     factors: tuple[Linear, ...]
     scale: int
 
     def __call__(self, counts: Sequence[int]) -> int:
+        """Value at these kept counts."""
         return self.scale * prod(factor(counts) for factor in self.factors)
 
 
@@ -54,6 +56,7 @@ class Polynomial:
         return cls(tuple(Term(f, s) for f, s in sorted(merged.items()) if s))
 
     def __call__(self, counts: Sequence[int]) -> int:
+        """Value at these kept counts."""
         return sum(term(counts) for term in self.terms)
 
     def edges(self) -> frozenset[int]:

@@ -67,14 +67,17 @@ class InfeasibleBudgetError(PrunecError):
 
     def __str__(self) -> str:
         text = (
-            f"budget {self.resource} <= {self.limit} ({self.limit / max(self.dense, 1):.4f} of dense) "
-            f"cannot be met: the smallest reachable value is {self.smallest} "
+            f"budget {self.resource} <= {self.limit} "
+            f"({self.limit / max(self.dense, 1):.4f} of dense) cannot be met: "
+            f"the smallest reachable value is {self.smallest} "
             f"({self.smallest / max(self.dense, 1):.4f})"
         )
         if self.held_by:
             held = ", ".join(f"{name} {share:.1%}" for name, share in self.held_by)
             text += f"; held there by {held}"
-        return text + "; raise the budget, lower --min-keep or --align, or release what is protected"
+        return (
+            text + "; raise the budget, lower --min-keep or --align, or release what is protected"
+        )
 
 
 @dataclass(eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,6 @@ class Facts:
     """
 
     shapes: Mapping[str, tuple[int, ...]]
-    dtypes: Mapping[str, np.dtype]
-    constants: Mapping[str, NDArray]
+    dtypes: Mapping[str, np.dtype[Any]]
+    constants: Mapping[str, NDArray[Any]]
     bound: Mapping[str, int]

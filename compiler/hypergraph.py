@@ -94,8 +94,8 @@ class Hypergraph:
 
     axes: (value name, axis) -> group index per position, KEPT where a channel never leaves;
     an axis that can't lose any channel is absent. costs: resource -> polynomial in the kept
-    counts, ordered as `edges`. reads: activation axes that some consumer sums over. made: weight
-    axes that produce channels (the output axis of a convolution), for naming and reports.
+    counts, ordered as `edges`. reads: activation axes that some consumer sums over. made: the
+    output axes of all weights that contractions multiply with, frozen ones included.
     """
 
     edges: tuple[Hyperedge, ...]
@@ -154,7 +154,7 @@ def linear(groups: Groups, edge_of_group: NDArray[np.int64], sizes: Sequence[int
     kept = int((groups == KEPT).sum())
     per_edge = np.bincount(edge_of_group[groups[groups != KEPT]], minlength=len(sizes))
     terms = []
-    for e in np.flatnonzero(per_edge):
+    for e in np.flatnonzero(per_edge).tolist():
         assert per_edge[e] % sizes[e] == 0, "groups of a hyperedge differ in multiplicity"
-        terms.append((int(e), int(per_edge[e]) // sizes[e]))
+        terms.append((e, int(per_edge[e]) // sizes[e]))
     return Linear(kept, tuple(terms))

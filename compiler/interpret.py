@@ -20,9 +20,7 @@ FLOATS = frozenset(
 )
 
 
-def interpret(
-    model: ir.Model, facts: Facts, rules: Mapping[str, Rule] | None = None
-) -> Hypergraph:
+def interpret(model: ir.Model, facts: Facts, rules: Mapping[str, Rule] | None = None) -> Hypergraph:
     """Couple the channels of `model` and count their costs.
 
     An operator without a rule freezes what it touches and leaves a diagnostic. Linear in the
@@ -39,7 +37,7 @@ def interpret(
         run.labels,
         tuple(run.weights()),
         tuple(run.reads),
-        tuple(run.made),
+        run.made,
         frozenset(run.constant),
         tuple(sorted(set(run.diagnostics))),
     )
@@ -57,7 +55,7 @@ class _Run:
         self.constant: set[str] = set()  # values that depend on stored tensors alone
         self.diagnostics: list[Diagnostic] = []
         self.reads: dict[Axis, None] = {}
-        self.made: dict[Axis, None] = {}
+        self.made: set[int] = set()  # id() of label arrays that a weight produces
 
     def inputs(self) -> None:
         """Graph inputs are frozen; stored tensors get a label per index."""
@@ -123,13 +121,11 @@ class _Run:
         outs = rule(site, ins, self.coupler)
         self._record_outputs(node, outs)
         read = {id(a) for a in self.coupler.reads[marks[0] :]}
-        made = {id(a) for a in self.coupler.freed[marks[1] :]}
+        self.made.update(id(a) for a in self.coupler.freed[marks[1] :])
         for name, axes in zip(names, ins, strict=True):
             for axis, labels in enumerate(axes):
                 if name and name not in self.constant and id(labels) in read:
                     self.reads[name, axis] = None
-                elif name in self.constant and id(labels) in made:
-                    self.made[str(name), axis] = None
 
     def _record_outputs(self, node: ir.Node, outs: Sequence[AxisLabels]) -> None:
         constant = all(v is None or v.name in self.constant for v in node.inputs)
@@ -169,7 +165,7 @@ class _Run:
     def weights(self) -> Iterator[WeightInfo]:
         """Stored tensors in the order in which the graph first reads them."""
         uses: dict[str, bool] = {}
-        stored = {}
+        stored: dict[str, ir.DataType | None] = {}
         for node in self.graph:
             if node.op_type == "Constant" and node.outputs[0].name:
                 name = node.outputs[0].name

@@ -204,7 +204,8 @@ class Coupler:
         if not roots.any():
             candidates = []
         best = max(
-            candidates, key=lambda t: (self._groups_left(roots, pending.factors[t], t), -t),
+            candidates,
+            key=lambda t: (self._groups_left(roots, pending.factors[t], t), -t),
             default=None,
         )
         for t, labels in enumerate(pending.factors):

@@ -20,7 +20,8 @@ def suggest(word: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(word, names, n=1)
     if near:
         return f"; did you mean {near[0]!r}?"
-    return f"; known: {', '.join(names)}" if names else ""
+    shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    return f"; known: {shown}" if names else ""
 
 
 def parse(text: str, table: Mapping[str, type[T]], kind: str) -> T:
@@ -75,7 +76,7 @@ def render(component: Any) -> str:
         value = getattr(component, f.name)
         if f.default is MISSING or value != f.default:
             shown.append(f"{f.name}={str(value).lower() if isinstance(value, bool) else value}")
-    return component.name + (f"{{{','.join(shown)}}}" if shown else "")
+    return str(component.name) + (f"{{{','.join(shown)}}}" if shown else "")
 
 
 def describe(table: Mapping[str, type[Any]]) -> str:

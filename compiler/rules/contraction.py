@@ -22,8 +22,7 @@ def conv_transpose(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequenc
     """``x (N, C, *S), w (C, M/g, *K), b (M,) -> y (N, M, *S')``; ONNX ConvTranspose."""
     x, w, *bias = ins
     groups = site.attr("group", 1)
-    c.tie(x[1], w[0], "input channels of the weight")
-    c.read(x[1])
+    _sum_over(site, x[1], w[0], c)
     out = w[1]
     if groups > 1 and len(w[0]) == groups:  # depthwise: channel k feeds output block k
         out = c.fresh(groups * len(w[1]))
@@ -44,7 +43,7 @@ def conv_transpose(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequenc
 def _group_inputs(site: Site, x: Labels, w_in: Labels, w_out: Labels, g: int, c: Coupler) -> None:
     c.read(x)
     if g == 1:
-        c.tie(x, w_in, "input channels of the weight")
+        _sum_over(site, x, w_in, c)
     elif g == len(x):
         # Depthwise weights are (C*m, 1, *K): axis 1 has size 1, x is tied through axis 0.
         c.tie(x[:, None], w_out.reshape(g, -1), "depthwise: outputs of one channel")
@@ -53,6 +52,15 @@ def _group_inputs(site: Site, x: Labels, w_in: Labels, w_out: Labels, g: int, c:
         c.tie(x.reshape(g, -1), w_in, "same position in every group")
         blocks = w_out.reshape(g, -1)
         c.tie(blocks, blocks[0], "same position in every group")
+
+
+def _sum_over(site: Site, left: Labels, right: Labels, c: Coupler) -> None:
+    c.tie(left, right, f"the summed axis of a {site.node.op_type}")
+    c.read(left)
+    c.read(right)
+    if site.weights[0] and site.weights[1]:
+        # Gating zeroes activations; a product of two weights would lose terms that count.
+        c.freeze(left, "a product of two weights")
 
 
 def _finish(
@@ -78,8 +86,7 @@ def gemm(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLabe
     a, b, *rest = ins
     rows, inner = a[::-1] if site.attr("transA", 0) else a
     inner_b, columns = b[::-1] if site.attr("transB", 0) else b
-    c.tie(inner, inner_b, "the summed axis of a Gemm")
-    c.read(inner)
+    _sum_over(site, inner, inner_b, c)
     for extra in rest:
         for labels, out in zip(reversed(extra), (columns, rows), strict=False):
             if len(labels) > 1:
@@ -102,8 +109,7 @@ def matmul(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLa
     unit = c.frozen(1)
     left = a if len(a) > 1 else (unit, *a)
     right = b if len(b) > 1 else (*b, unit)
-    c.tie(left[-1], right[-2], "the summed axis of a MatMul")
-    c.read(left[-1])
+    _sum_over(site, left[-1], right[-2], c)
     batch = broadcast([left[:-2], right[:-2]], c, "batch axes of a MatMul")
     _free_outputs(site, left[-2], right[-1], c)
     c.macs(*batch, left[-2], left[-1], right[-1])

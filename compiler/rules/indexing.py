@@ -133,7 +133,8 @@ def pad(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLabel
     c.auxiliary.add((site.node.name or "", 2))
     axes = tuple(a % len(x) for a in axes_of(site.node, site.constants, 3)) or range(len(x))
     half = amounts.size // 2
-    out, elements = list(x), {}
+    out = list(x)
+    elements: dict[int, Labels] = {}
     for k, axis in enumerate(axes):
         before, after = int(amounts.reshape(-1)[k]), int(amounts.reshape(-1)[k + half])
         labels = x[axis]

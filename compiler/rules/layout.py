@@ -62,9 +62,7 @@ def regroup(
     return tuple(out)
 
 
-def _blocks(
-    shape: Sequence[int], target: Sequence[int]
-) -> list[tuple[list[int], list[int]]]:
+def _blocks(shape: Sequence[int], target: Sequence[int]) -> list[tuple[list[int], list[int]]]:
     """Smallest runs of axes with equal products on both sides."""
     blocks, i, j = [], 0, 0
     while i < len(shape):
@@ -177,9 +175,7 @@ def expand(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLa
     """Unit axes stretch; a stretched axis follows what it is tied to."""
     shape = site.out_shapes[0]
     x = (*(c.frozen(1) for _ in range(len(shape) - len(ins[0]))), *ins[0])
-    out = tuple(
-        c.fresh(n) if n > 1 and len(own) == 1 else own for n, own in zip(shape, x, strict=True)
-    )
+    out = tuple(own if n == len(own) else c.fresh(n) for n, own in zip(shape, x, strict=True))
     target = site.constants[1]
     if target is None:
         for n, own in zip(out, x, strict=True):

@@ -27,7 +27,7 @@ def per_channel(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[A
 
 
 def group_norm(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLabels]:
-    """Whole groups may leave; within a group the statistics would change. ONNX 18: (G,), 21: (C,)."""
+    """Whole groups may leave; within one the statistics would change. Parameters: (G,) or (C,)."""
     x, *parameters = ins
     groups = site.attr("num_groups")
     blocks = x[1].reshape(groups, -1)

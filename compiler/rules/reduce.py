@@ -28,7 +28,10 @@ def spatial(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisL
 
 
 def reduce_sum(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLabels]:
-    """Sums of channels: a gated channel adds nothing, so the axis may shrink."""
+    """Sums of channels: a gated channel adds nothing, so the axis may shrink.
+
+    Gating zeroes activations only: the norm of a weight must not lose terms.
+    """
     return _reduce(site, ins, c, exact=True)
 
 
@@ -37,9 +40,7 @@ def reduce_other(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[
     return _reduce(site, ins, c, exact=False)
 
 
-def _reduce(
-    site: Site, ins: Sequence[AxisLabels], c: Coupler, exact: bool
-) -> Sequence[AxisLabels]:
+def _reduce(site: Site, ins: Sequence[AxisLabels], c: Coupler, exact: bool) -> Sequence[AxisLabels]:
     x = ins[0]
     axes = site.axes()
     if not axes and site.attr("noop_with_empty_axes", 0):
@@ -49,7 +50,7 @@ def _reduce(
         if axes and k not in axes:
             out.append(labels)
             continue
-        if exact:
+        if exact and not site.weights[0]:
             c.read(labels)
         else:
             c.freeze(labels, f"inexact: {site.node.op_type} runs over it")
@@ -78,14 +79,12 @@ def along(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLab
     return [out] * len(site.node.outputs)
 
 
-SPATIAL = (
-    "AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MaxPool Resize Upsample"
-).split()
+SPATIAL = "AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MaxPool Resize Upsample"
 EXACT = "ReduceL1 ReduceL2 ReduceSum ReduceSumSquare"
 INEXACT = "ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd"
 
 RULES: Mapping[str, Rule] = {
-    **dict.fromkeys(SPATIAL, spatial),
+    **dict.fromkeys(SPATIAL.split(), spatial),
     **dict.fromkeys(EXACT.split(), reduce_sum),
     **dict.fromkeys(INEXACT.split(), reduce_other),
     "ArgMax": arg_reduce,

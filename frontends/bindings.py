@@ -1,0 +1,93 @@
+"""Numbers for symbolic dimensions: from `--shape` options, or from the defaults below."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+import onnx_ir as ir
+
+from prunec.compiler.errors import UsageError
+
+# What a symbolic dimension becomes when nobody says (the cost figures depend on it).
+UNBOUND_BATCH = 1  # axis 0
+UNBOUND_SPATIAL = 64  # axes 2 and up of image-like inputs: rank 4 or 5
+UNBOUND_OTHER = 16  # sequence lengths, rows, features
+
+Shape = tuple[int, ...]
+
+
+def parse_shapes(texts: Iterable[str]) -> dict[str, Shape]:
+    """Read `--shape` options: `name:1,3,224,224` (or with x), several times.
+
+    >>> parse_shapes(["image:1,3,224,224"])
+    {'image': (1, 3, 224, 224)}
+    """
+    shapes: dict[str, Shape] = {}
+    for text in texts:
+        # Names may contain colons; dimensions may not.
+        name, colon, dims = text.rpartition(":")
+        parts = re.split(r"[,x]", dims)
+        if not colon or not name or not all(re.fullmatch(r"\s*\d{1,12}\s*", p) for p in parts):
+            raise UsageError(f"--shape {text!r}: write NAME:1,3,224,224")
+        shape = tuple(int(part) for part in parts)
+        if 0 in shape:
+            raise UsageError(f"--shape {text!r}: a dimension must be at least 1")
+        if shapes.setdefault(name, shape) != shape:
+            raise UsageError(f"--shape {text!r}: {name!r} is given twice, with different shapes")
+    return shapes
+
+
+def bind(model: ir.Model, bindings: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """Bind every symbolic dimension of the graph inputs; returns symbol -> number.
+
+    Raises UsageError for a binding of an unknown input, of another rank, or against a fixed size.
+    """
+    inputs = {str(v.name): v for v in model.graph.inputs if v.name not in model.graph.initializers}
+    for name in bindings:
+        if name not in inputs:
+            near = difflib.get_close_matches(name, inputs, n=1, cutoff=0.0)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UsageError(f"--shape: the model has no input named {name!r}{hint}")
+    bound: dict[str, int] = {}
+    for name, given in bindings.items():
+        _bind_input(name, inputs[name], tuple(int(dim) for dim in given), bound)
+    for name, value in inputs.items():
+        for axis, dim in enumerate(value.shape or ()):
+            if not isinstance(dim, int):
+                assert value.shape is not None
+                bound.setdefault(symbol_of(name, axis, dim), _unbound(axis, value.shape.rank()))
+    return bound
+
+
+def _bind_input(name: str, value: ir.Value, given: Shape, bound: dict[str, int]) -> None:
+    written = f"--shape {name}:{','.join(map(str, given))}"
+    if any(dim < 1 for dim in given):
+        raise UsageError(f"{written}: a dimension must be at least 1")
+    if value.shape is None:
+        bound.update({symbol_of(name, axis, None): number for axis, number in enumerate(given)})
+        return
+    if value.shape.rank() != len(given):
+        raise UsageError(
+            f"{written}: the input has rank {value.shape.rank()} ({value.shape}), not {len(given)}"
+        )
+    for axis, (dim, number) in enumerate(zip(value.shape.dims, given, strict=True)):
+        if isinstance(dim, int):
+            if dim != number:
+                raise UsageError(f"{written}: axis {axis} is fixed at {dim} in the model")
+        elif bound.setdefault(symbol_of(name, axis, dim), number) != number:
+            raise UsageError(
+                f"{written}: symbol {dim.value!r} is already {bound[symbol_of(name, axis, dim)]}"
+            )
+
+
+def symbol_of(name: str, axis: int, dim: ir.SymbolicDim | None) -> str:
+    """What a dimension is called in `Facts.bound`; without a symbol of its own, `value:axis`."""
+    return dim.value if dim is not None and dim.value else f"{name}:{axis}"
+
+
+def _unbound(axis: int, rank: int) -> int:
+    if axis == 0:
+        return UNBOUND_BATCH
+    return UNBOUND_SPATIAL if rank in (4, 5) and axis >= 2 else UNBOUND_OTHER

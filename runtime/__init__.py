@@ -1,0 +1,1 @@
+"""What needs an execution engine: calibration, verification and benchmarks under onnxruntime."""
