@@ -47,9 +47,9 @@ def gate(model: ir.Model, facts: Facts, graph: Hypergraph, mask: Mask) -> ir.Mod
     """The dense model with every removed channel set to zero wherever it is computed."""
     gated = model.clone()
     removed: dict[str, dict[int, Mask]] = defaultdict(dict)
-    for (value, axis), groups in graph.axes.items():
+    for (gated_value, axis), groups in graph.axes.items():
         if not mask[groups].all():
-            removed[value][axis] = mask[groups]
+            removed[gated_value][axis] = mask[groups]
     for node in list(gated.graph):
         for value in node.outputs:
             name = value.name or ""
@@ -60,8 +60,8 @@ def gate(model: ir.Model, facts: Facts, graph: Hypergraph, mask: Mask) -> ir.Mod
 
 def _is_float(value: ir.Value, facts: Facts) -> bool:
     dtype = value.dtype
-    if dtype is None and value.name in facts.dtypes:
-        return facts.dtypes[value.name].kind == "f"
+    if dtype is None and (value.name or "") in facts.dtypes:
+        return facts.dtypes[value.name or ""].kind == "f"
     return dtype is not None and dtype.is_floating_point()
 
 
@@ -98,7 +98,7 @@ def _initializer(graph: ir.Graph, name: str, array: NDArray[Any]) -> ir.Value:
     return value
 
 
-def _take(tensor: ir.TensorProtocol, slices: Slices) -> ir.Tensor:
+def _take(tensor: ir.TensorProtocol, slices: Slices) -> ir.Tensor[Any]:
     array = tensor.numpy()
     # The axis that shrinks most goes first: less to copy for the others.
     for axis, kept in sorted(slices.items(), key=lambda s: len(s[1]) / array.shape[s[0]]):
@@ -110,7 +110,7 @@ def _take(tensor: ir.TensorProtocol, slices: Slices) -> ir.Tensor:
 
 def sliced(tensor: ir.TensorProtocol, slices: Slices) -> ir.LazyTensor:
     """A tensor that is sliced whenever it is read, never kept."""
-    shape = [len(slices[k]) if k in slices else int(n) for k, n in enumerate(tensor.shape)]
+    shape = [len(slices.get(k, range(n))) for k, n in enumerate(tensor.shape.numpy())]
     return ir.LazyTensor(
         lambda: _take(tensor, slices),
         dtype=tensor.dtype,
@@ -124,8 +124,8 @@ def _slice_weights(graph: ir.Graph, slices: Mapping[str, Slices]) -> None:
         if name in slices and value.const_value is not None:
             value.const_value = sliced(value.const_value, slices[name])
     for node in graph:
-        if node.op_type == "Constant" and node.outputs[0].name in slices:
-            cut = slices[node.outputs[0].name]
+        if node.op_type == "Constant" and (node.outputs[0].name or "") in slices:
+            cut = slices[node.outputs[0].name or ""]
             ((name, attr),) = list(node.attributes.items())[:1]
             array = np.asarray(attr.value.numpy() if name == "value" else attr.value)
             dtype = attr.value.dtype if name == "value" else None
@@ -138,10 +138,10 @@ def _slice_weights(graph: ir.Graph, slices: Mapping[str, Slices]) -> None:
 
 def _refresh_shapes(graph: ir.Graph, hypergraph: Hypergraph, mask: Mask) -> None:
     changed: dict[str, dict[int, int]] = defaultdict(dict)
-    for (value, axis), groups in hypergraph.axes.items():
+    for (name, axis), groups in hypergraph.axes.items():
         kept = mask[groups]
         if not kept.all():
-            changed[value][axis] = int(kept.sum())
+            changed[name][axis] = int(kept.sum())
     values = [v for node in graph for v in node.outputs]
     for value in [*graph.initializers.values(), *graph.inputs, *values]:
         sizes = changed.get(value.name or "")
@@ -164,13 +164,13 @@ class _Follower:
         slices: Mapping[str, Slices],
     ) -> None:
         self.graph, self.facts, self.mask = graph, facts, mask
-        self.stored = hypergraph.trace.constants
+        self.stored, self.axes = hypergraph.trace.constants, hypergraph.axes
         self.shapes = pruned_shapes(facts, hypergraph, mask)
         self.now: dict[str, NDArray[Any]] = {}
         for name, array in facts.constants.items():
-            for axis, kept in slices.get(name, {}).items():
-                array = np.take(array, kept, axis)
             self.now[name] = array
+            for axis, kept in slices.get(name, {}).items():
+                self.now[name] = np.take(self.now[name], kept, axis)
         patches: dict[str, list[CountPatch | IndexPatch]] = defaultdict(list)
         for patch in hypergraph.patches:
             patches[patch.node].append(patch)
@@ -210,18 +210,23 @@ class _Follower:
                 continue
             dense = self.facts.constants.get(name)
             if dense is not None and dense.dtype.kind == "f":
+                for axis in range(dense.ndim):  # its own axes may shrink (a filled ConstantOfShape)
+                    if (name, axis) in self.axes:
+                        dense = np.compress(self.mask[self.axes[name, axis]], dense, axis)
                 self._write(node, position, dense)
 
     def _count(self, node: ir.Node, patch: CountPatch) -> None:
         new = np.array(patch.value, np.int64)
         for k, groups in patch.counts:
             new[k] = self.mask[groups].sum()
-        if tuple(new.tolist()) == patch.value and not isinstance(patch.key, int):
+        stored = isinstance(patch.key, str) or not _has(node, patch.key)
+        if stored and tuple(new.tolist()) == patch.value:
             return
         if isinstance(patch.key, str):
-            value = int(new[0]) if patch.scalar else new.tolist()
-            attr = ir.AttrInt64 if patch.scalar else ir.AttrInt64s
-            node.attributes[patch.key] = attr(patch.key, value)
+            key = patch.key
+            node.attributes[key] = (
+                ir.AttrInt64(key, int(new[0])) if patch.scalar else ir.AttrInt64s(key, new.tolist())
+            )
         elif not self._write(node, patch.key, new):
             return
         for name in patch.drop:
@@ -254,7 +259,7 @@ class _Follower:
 
     def _write(self, node: ir.Node, position: int, contents: NDArray[Any]) -> bool:
         """Make an input have these contents; False if it has them already."""
-        value = node.inputs[position] if position < len(node.inputs) else None
+        value = node.inputs[position] if _has(node, position) else None
         if value is None:
             if position >= len(node.inputs):
                 node.resize_inputs(position + 1)
@@ -281,6 +286,10 @@ class _Follower:
         return True
 
 
+def _has(node: ir.Node, position: int) -> bool:
+    return position < len(node.inputs) and node.inputs[position] is not None
+
+
 def remove_dead(graph: ir.Graph) -> None:
     """Remove nodes and initializers that nothing reads."""
     for node in reversed(list(graph)):
@@ -290,4 +299,3 @@ def remove_dead(graph: ir.Graph) -> None:
     for name, value in list(graph.initializers.items()):
         if not value.uses() and not value.is_graph_output() and name not in inputs:
             del graph.initializers[name]
-

@@ -6,13 +6,13 @@ import importlib.metadata
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from prunec.compiler.budget import parse_budget
+from prunec.compiler.criterion import Criterion
 from prunec.compiler.errors import (
     GapError,
     InfeasibleBudgetError,
@@ -25,7 +25,6 @@ from prunec.compiler.plan import Kept, Plan, weight_slices
 from prunec.compiler.problem import FloatArray, IntArray, Limit, Problem, Solution, Solver, Status
 from prunec.compiler.spec import render
 from prunec.compiler.stats import Stats
-from prunec.compiler.criterion import Criterion
 from prunec.passes.criteria.magnitude import Magnitude
 from prunec.passes.solvers.auto import Auto
 
@@ -57,7 +56,7 @@ class Options:
     min_keep: int = 1
     keep: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
-    overrides: Mapping[str, Override] = MappingProxyType({})
+    overrides: Mapping[str, Override] = field(default_factory=dict)
     max_gap: float | None = None
 
     def provenance(self) -> dict[str, Any]:
@@ -151,11 +150,19 @@ def edge_levels(edge: Hyperedge, align: int | None, min_keep: int, protected: bo
 
 
 def names_of(graph: Hypergraph, edge: Hyperedge) -> list[str]:
-    """What a pattern is searched in: the hyperedge's name and the stored axes that make it."""
+    """What a pattern is searched in: the hyperedge's name and the stored axes that make it.
+
+    These are output axes of weights and vectors (biases, norms), not the input axes of consumers.
+    """
     made = set(graph.made)
+    vectors = {w.value for w in graph.weights if len(w.shape) == 1}
     return [
         edge.name,
-        *(f"{m.value}:{m.axis}" for m in edge.members if (m.value, m.axis) in made),
+        *(
+            f"{m.value}:{m.axis}"
+            for m in edge.members
+            if (m.value, m.axis) in made or m.value in vectors
+        ),
     ]
 
 
@@ -168,15 +175,15 @@ def _matches(pattern: str, names: Sequence[str]) -> bool:
 
 def _protected(graph: Hypergraph, options: Options) -> list[bool]:
     out = []
-    for edge in graph.edges:
-        names = names_of(graph, edge)
+    named = [names_of(graph, edge) for edge in graph.edges]
+    for names in named:
         out.append(
             any(_matches(p, names) for p in options.keep)
             or (bool(options.only) and not any(_matches(p, names) for p in options.only))
             or any(o.keep and _matches(p, names) for p, o in options.overrides.items())
         )
     for pattern in (*options.keep, *options.only, *options.overrides):
-        if not any(_matches(pattern, names_of(graph, e)) for e in graph.edges):
+        if not any(_matches(pattern, names) for names in named):
             raise UsageError(f"pattern {pattern!r} matches no hyperedge (see `prunec inspect`)")
     return out
 
@@ -205,9 +212,7 @@ def check_feasible(problem: Problem, graph: Hypergraph) -> None:
             kind = "protected " if len(problem.levels[e]) == 1 else ""
             shares.append((f"{kind}{name}", 1 - cost(without) / least))
         held = sorted((s for s in shares if s[1] > 0), key=lambda s: -s[1])[:3]
-        raise InfeasibleBudgetError(
-            limit.resource, limit.at_most, least, cost(dense), tuple(held)
-        )
+        raise InfeasibleBudgetError(limit.resource, limit.at_most, least, cost(dense), tuple(held))
 
 
 def solve(problem: Problem, options: Options) -> Solution:
@@ -222,11 +227,7 @@ def solve(problem: Problem, options: Options) -> Solution:
             f"solver {name} ended with status {solution.status.value} on a feasible problem; "
             "give it more time, or use --solver greedy"
         )
-    wrong = [
-        problem.names[e]
-        for e, n in enumerate(solution.counts)
-        if n not in problem.levels[e]
-    ]
+    wrong = [problem.names[e] for e, n in enumerate(solution.counts) if n not in problem.levels[e]]
     if problem.violated(solution.counts) or wrong:
         raise SolverError(f"solver {name} returned a choice that breaks the limits {wrong}")
     if options.max_gap is not None and (solution.gap is None or solution.gap > options.max_gap):

@@ -1,3 +1,81 @@
-"""prunec: make trained ONNX networks smaller and faster, and prove it."""
+"""prunec: make trained ONNX networks smaller and faster, and prove it.
 
-from prunec._version import __version__ as __version__
+>>> import prunec
+>>> prunec.__version__.count(".")
+2
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from prunec._version import __version__
+
+if TYPE_CHECKING:
+    from prunec.api import apply, inspect, load, plan, prune, verify
+    from prunec.compiler.diagnostics import Diagnostic
+    from prunec.compiler.errors import PrunecError
+    from prunec.compiler.hypergraph import Hyperedge, Hypergraph
+    from prunec.compiler.plan import Plan
+    from prunec.frontends.onnx import save
+    from prunec.frontends.torch import from_torch
+    from prunec.passes.pipeline import Options, Override
+    from prunec.runtime.compile import Report, Result, Settings
+    from prunec.runtime.data import DataSpec
+    from prunec.runtime.verify import Verification
+
+# Loaded on first use: `import prunec` and `prunec --help` start without numpy.
+_HOME = {
+    "DataSpec": "prunec.runtime.data",
+    "Diagnostic": "prunec.compiler.diagnostics",
+    "Hyperedge": "prunec.compiler.hypergraph",
+    "Hypergraph": "prunec.compiler.hypergraph",
+    "Options": "prunec.passes.pipeline",
+    "Override": "prunec.passes.pipeline",
+    "Plan": "prunec.compiler.plan",
+    "PrunecError": "prunec.compiler.errors",
+    "Report": "prunec.runtime.compile",
+    "Result": "prunec.runtime.compile",
+    "Settings": "prunec.runtime.compile",
+    "Verification": "prunec.runtime.verify",
+    "apply": "prunec.api",
+    "from_torch": "prunec.frontends.torch",
+    "inspect": "prunec.api",
+    "load": "prunec.api",
+    "plan": "prunec.api",
+    "prune": "prunec.api",
+    "save": "prunec.frontends.onnx",
+    "verify": "prunec.api",
+}
+
+__all__ = [
+    "DataSpec",
+    "Diagnostic",
+    "Hyperedge",
+    "Hypergraph",
+    "Options",
+    "Override",
+    "Plan",
+    "PrunecError",
+    "Report",
+    "Result",
+    "Settings",
+    "Verification",
+    "__version__",
+    "apply",
+    "from_torch",
+    "inspect",
+    "load",
+    "plan",
+    "prune",
+    "save",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'prunec' has no attribute {name!r}")
+    return getattr(importlib.import_module(home), name)

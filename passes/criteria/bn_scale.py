@@ -38,7 +38,7 @@ class BnScale:
         }
         total = np.zeros(graph.number_of_groups)
         seen = np.zeros(graph.number_of_groups, bool)
-        for (value, _), groups, sums in axis_sums(model, graph, 1, scales):
+        for _, groups, sums in axis_sums(model, graph, 1, scales):
             live = groups != KEPT
             total += np.bincount(groups[live], sums[live], len(total))
             seen[groups[live]] = True

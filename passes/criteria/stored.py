@@ -20,11 +20,10 @@ def axis_sums(
 ) -> Iterator[tuple[Axis, Groups, FloatArray]]:
     """For every axis of every parameter: its groups and ``sum |w|^p`` per index, float64.
 
-    Each tensor is read once; `only` restricts to these tensors. Raises ModelError for NaN or infinite weights.
+    Each tensor is read once; `only` restricts to these tensors. Raises ModelError for NaN or
+    infinite weights.
     """
-    constants = {
-        node.outputs[0].name: node for node in model.graph if node.op_type == "Constant"
-    }
+    constants = {node.outputs[0].name: node for node in model.graph if node.op_type == "Constant"}
     for weight in graph.weights:
         axes = [k for k in range(len(weight.shape)) if (weight.value, k) in graph.axes]
         if not axes or not weight.counted or (only is not None and weight.value not in only):
@@ -58,4 +57,4 @@ def _sums(array: NDArray[Any], p: int, axes: list[int]) -> FloatArray:
         flat = powers.reshape(int(np.prod(shape)), -1)
         summed = flat[:, 0] if flat.shape[1] == 1 else flat @ np.ones(flat.shape[1], flat.dtype)
         return summed.reshape(shape).astype(np.float64)
-    return powers.sum(axis=tuple(others), dtype=np.float64)  # type: ignore[no-any-return]
+    return np.asarray(powers.sum(axis=tuple(others), dtype=np.float64))

@@ -16,7 +16,7 @@ NO_EDGE = -1
 
 @dataclass(frozen=True, slots=True)
 class Greedy:
-    """Steepest descent from dense, refill and exchanges; no bound, never over a limit.
+    """Steepest descent from dense, refill and exchanges; never over a limit, no bound.
 
     moves: most steps that the exchanges may try. Costs are polynomials with coefficients >= 0 and
     values are concave, so the next level is always the best one to drop to.
@@ -29,7 +29,11 @@ class Greedy:
         """Solve from dense; `start` is used instead of the result where it is better."""
         if problem.violated(problem.smallest()):
             return Solution((), 0.0, None, Status.INFEASIBLE, self.name)
-        search = Search(problem, Products.of(problem), problem.dense())
+        dense = problem.dense()
+        if not problem.violated(dense):
+            value = problem.objective(dense)
+            return Solution(dense, value, value, Status.OPTIMAL, self.name)
+        search = Search(problem, Products.of(problem), dense)
         _drop(search)
         _fill(search)
         _exchange(search, self.moves)
@@ -42,7 +46,7 @@ class Greedy:
 
 
 def repair(problem: Problem, counts: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The nearest choice at or below `counts` that meets the limits, refilled; None if there is none."""
+    """Drop from `counts` to within the limits and refill; None if no choice meets them."""
     if problem.violated(problem.smallest()):
         return None
     search = Search(problem, Products.of(problem), counts)

@@ -25,7 +25,9 @@ class Products:
     @classmethod
     def of(cls, problem: Problem) -> Products:
         """Flatten the polynomials of the limited resources."""
-        rows = [(r, t) for r, x in enumerate(problem.limits) for t in problem.costs[x.resource].terms]
+        rows = [
+            (r, t) for r, x in enumerate(problem.limits) for t in problem.costs[x.resource].terms
+        ]
         degree = max([1, *(len(term.factors) for _, term in rows)])
         bases = np.ones((degree, len(rows)))
         slopes = np.zeros((degree, len(rows), len(problem.levels)))
@@ -52,9 +54,7 @@ class Search:
         ]
         self.at_most = products.at_most
         edges = len(self._levels)
-        self.at: list[int] = [
-            level.index(n) for level, n in zip(self._levels, start, strict=True)
-        ]
+        self.at: list[int] = [level.index(n) for level, n in zip(self._levels, start, strict=True)]
         self._factors = products.bases + products.slopes @ np.array(start, dtype=np.float64)
         # Row 0: one level down, row 1: one level up; a missing step has change 0 and value nan.
         self._steps = np.zeros((2, edges))
@@ -72,8 +72,8 @@ class Search:
 
     def slack(self) -> FloatArray:
         """What is left of each limit, (R,); negative where it is exceeded."""
-        used = self._products.weights @ self._factors.prod(axis=0)
-        return self._products.at_most - used
+        used: FloatArray = self._products.weights @ self._factors.prod(axis=0)
+        return self.at_most - used
 
     def moves(self, up: int) -> tuple[FloatArray, FloatArray]:
         """Change of cost (R, E) and of value (E,), both >= 0, of one step down (0) or up (1)."""

@@ -1,0 +1,198 @@
+"""HiGHS and CBC behind PuLP: one answer type, bounds and failures read by us."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from prunec.compiler.errors import MissingDependencyError, SolverError, UsageError
+
+if TYPE_CHECKING:
+    import pulp
+
+SEED = 1
+
+
+class Verdict(Enum):
+    """How a back end ended; PuLP's own status says "Optimal" after a time limit too."""
+
+    FINISHED = "finished"  # optimal within the gap asked for
+    STOPPED = "stopped"  # time limit
+    INFEASIBLE = "infeasible"
+    UNBOUNDED = "unbounded"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a back end is asked for. integer: False solves the LP relaxation."""
+
+    integer: bool
+    gap: float
+    time_limit: float
+    threads: int
+    start: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A back end's word on a minimisation, still to be checked.
+
+    values: by variable name, empty without a solution. reduced_costs: by variable name, for LPs.
+    bound: lower bound of the PuLP objective.
+    """
+
+    verdict: Verdict
+    values: Mapping[str, float]
+    bound: float | None
+    reduced_costs: Mapping[str, float]
+
+
+def run(backend: str, program: pulp.LpProblem, request: Request) -> Answer:
+    """Run one back end on a PuLP problem, silently.
+
+    Raises SolverError if the back end is missing, crashes or ends in an unknown state.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PuLP announces its version 4
+            return BACKENDS[backend](program, request)
+    except SolverError:
+        raise
+    except Exception as error:  # whatever a foreign library raises is a crash of the back end
+        raise SolverError(f"solver back end {backend} failed: {error}") from error
+
+
+def choose(backend: str) -> str:
+    """The back end's name; "auto" is HiGHS if it is installed, else CBC.
+
+    Raises UsageError for an unknown name, MissingDependencyError if HiGHS is asked for and absent.
+    """
+    if backend not in ("auto", *BACKENDS):
+        raise UsageError(f"unknown back end {backend!r} of milp; choose auto, highs or cbc")
+    installed = importlib.util.find_spec("highspy") is not None
+    if backend == "highs" and not installed:
+        raise MissingDependencyError("milp{backend=highs} needs highspy: pip install prunec[highs]")
+    if backend != "auto":
+        return backend
+    return "highs" if installed else "cbc"
+
+
+def _run_highs(program: pulp.LpProblem, request: Request) -> Answer:
+    import highspy  # noqa: PLC0415 (optional)
+    import pulp  # noqa: PLC0415 (slow to import)
+
+    # HiGHS keeps one pool of threads per process and refuses another size.
+    highspy.Highs.resetGlobalScheduler(True)
+    solver = pulp.HiGHS(
+        mip=request.integer,
+        msg=False,
+        gapRel=request.gap,
+        gapAbs=0.0,
+        timeLimit=max(0.0, request.time_limit),
+        threads=request.threads,
+        random_seed=SEED,
+    )
+    # PuLP's steps one by one: its status table is not needed, the dual bound is.
+    solver.createAndConfigureSolver(program)
+    solver.buildSolverModel(program)
+    highs = program.solverModel
+    variables = program.variables()
+    if request.start:
+        given = [(v.index, request.start[v.name]) for v in variables if v.name in request.start]
+        highs.setSolution(len(given), [i for i, _ in given], [x for _, x in given])
+    highs.run()
+    verdict = {
+        highspy.HighsModelStatus.kOptimal: Verdict.FINISHED,
+        highspy.HighsModelStatus.kModelEmpty: Verdict.FINISHED,
+        highspy.HighsModelStatus.kTimeLimit: Verdict.STOPPED,
+        highspy.HighsModelStatus.kIterationLimit: Verdict.STOPPED,
+        highspy.HighsModelStatus.kInterrupt: Verdict.STOPPED,
+        highspy.HighsModelStatus.kInfeasible: Verdict.INFEASIBLE,
+        highspy.HighsModelStatus.kUnboundedOrInfeasible: Verdict.INFEASIBLE,
+        highspy.HighsModelStatus.kUnbounded: Verdict.UNBOUNDED,
+    }.get(highs.getModelStatus())
+    if verdict is None:
+        raise SolverError(f"HiGHS ended with {highs.modelStatusToString(highs.getModelStatus())}")
+    info, solution = highs.getInfo(), highs.getSolution()
+    solved = info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible
+    usable = solved and (request.integer or verdict is Verdict.FINISHED)
+    columns, duals = list(solution.col_value), list(solution.col_dual)
+    bound = info.mip_dual_bound if request.integer else info.objective_function_value
+    return Answer(
+        verdict,
+        {v.name: columns[v.index] for v in variables} if usable else {},
+        float(bound) if abs(bound) < 1e30 and (usable or request.integer) else None,
+        {} if request.integer or not usable else {v.name: duals[v.index] for v in variables},
+    )
+
+
+def _run_cbc(program: pulp.LpProblem, request: Request) -> Answer:
+    import pulp  # noqa: PLC0415 (slow to import)
+
+    with tempfile.TemporaryDirectory(prefix="prunec-cbc-") as folder:
+        log = Path(folder) / "cbc.log"
+        settings = {
+            "mip": request.integer,
+            "msg": False,
+            "timeLimit": max(0.01, request.time_limit),
+            "gapRel": request.gap,
+            "threads": request.threads if request.threads > 1 else None,
+            "logPath": str(log),
+            "warmStart": bool(request.start),
+            "options": [f"randomSeed {SEED}", f"randomCbcSeed {SEED}"],
+        }
+        solver = pulp.PULP_CBC_CMD(**settings)
+        if not solver.available():
+            solver = pulp.COIN_CMD(**settings)
+        solver.tmpDir = folder
+        for variable in program.variables() if request.start else ():
+            variable.setInitialValue(request.start.get(variable.name, 0.0), check=False)
+        solver.actualSolve(program)
+        text = log.read_text(errors="replace")
+    return _read_cbc(program, request, text)
+
+
+def _read_cbc(program: pulp.LpProblem, request: Request, log: str) -> Answer:
+    """CBC's answer from the values that PuLP has read and from its log."""
+    values = {v.name: v.varValue for v in program.variables()}
+    if not request.integer:
+        objective = re.search(
+            r"^Optimal - objective value (\S+)|^Optimal objective +(\S+)", log, re.M
+        )
+        if objective is None:
+            infeasible = re.search(r"infeasible", log, re.I)
+            return Answer(Verdict.INFEASIBLE if infeasible else Verdict.STOPPED, {}, None, {})
+        bound = program.objective.value()
+        return Answer(
+            Verdict.FINISHED, values, bound, {v.name: v.dj or 0.0 for v in program.variables()}
+        )
+    result = re.findall(r"^Result - (.*)$", log, re.M)
+    lower = re.findall(r"^Lower bound: +(\S+)", log, re.M)
+    bound = float(lower[-1]) - 1e-3 if lower else None  # printed with three decimals
+    if re.search(r"unbounded", result[-1] if result else log, re.I):
+        return Answer(Verdict.UNBOUNDED, {}, None, {})
+    if not result or "infeasible" in result[-1].lower():
+        if "infeasible" in log.lower():
+            return Answer(Verdict.INFEASIBLE, {}, None, {})
+        raise SolverError("CBC ended without a result")
+    found = "No feasible solution found" not in log
+    finished = result[-1].startswith("Optimal")
+    if finished and bound is None:
+        objective = program.objective.value()
+        bound = objective - request.gap * abs(objective)
+    return Answer(
+        Verdict.FINISHED if finished else Verdict.STOPPED, values if found else {}, bound, {}
+    )
+
+
+BACKENDS: Mapping[str, Callable[[pulp.LpProblem, Request], Answer]] = MappingProxyType(
+    {"highs": _run_highs, "cbc": _run_cbc}
+)

@@ -1,0 +1,126 @@
+"""The public functions: what the command line does, from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+
+from prunec.compiler.criterion import Criterion
+from prunec.compiler.hypergraph import Hypergraph
+from prunec.compiler.plan import Plan
+from prunec.compiler.problem import Solver
+from prunec.compiler.spec import parse
+from prunec.frontends import onnx as onnx_frontend
+from prunec.passes.criteria import CRITERIA
+from prunec.passes.pipeline import Options, Override
+from prunec.passes.solvers import SOLVERS
+from prunec.runtime.compile import Result, Settings, compile_model, plan_for
+from prunec.runtime.data import DataSpec
+from prunec.runtime.subject import Source, open_model
+
+if TYPE_CHECKING:
+    from prunec.runtime.verify import Verification
+
+Shapes = Mapping[str, Sequence[int]]
+
+
+def load(source: Source | Any, example_inputs: tuple[Any, ...] | None = None) -> ir.Model:
+    """Read a model: a path, bytes, ModelProto, onnx_ir.Model, gs.Graph, or a torch module.
+
+    A torch.nn.Module needs example inputs. Raises ModelError, UsageError.
+    """
+    if example_inputs is not None:
+        from prunec.frontends.torch import from_torch
+
+        return from_torch(source, example_inputs)
+    return onnx_frontend.load(source)
+
+
+def prune(
+    model: Source,
+    budget: str | Sequence[str],
+    *,
+    score: str | Criterion = "magnitude",
+    solver: str | Solver = "auto",
+    align: int | None = None,
+    min_keep: int = 1,
+    keep: Sequence[str] = (),
+    only: Sequence[str] = (),
+    overrides: Mapping[str, Override] | None = None,
+    max_gap: float | None = None,
+    shapes: Shapes | None = None,
+    data: DataSpec | str | None = None,
+    verify: bool = True,
+    bench: bool = False,
+    output: str | Path | None = None,
+) -> Result:
+    """Prune a model to a budget and prove the rewriting.
+
+    budget: such as ``"flops=0.46,bytes=4MB"``. shapes: sizes of inputs with symbolic dimensions.
+    align: None = min(8, max(1, size // 8)) per hyperedge. output: also write the model there,
+    with the plan beside it. Needs onnxruntime unless ``verify=False``. Raises PrunecError.
+
+    >>> import prunec
+    >>> from prunec.tools.demo import DIGITS
+    >>> result = prunec.prune(DIGITS, "flops=0.5", verify=False)
+    >>> result.report.costs["flops"][1] <= result.report.budget["flops"]
+    True
+    """
+    options = Options(
+        criterion=parse(score, CRITERIA, "criterion") if isinstance(score, str) else score,
+        solver=parse(solver, SOLVERS, "solver") if isinstance(solver, str) else solver,
+        align=align,
+        min_keep=min_keep,
+        keep=tuple(keep),
+        only=tuple(only),
+        overrides=overrides or {},
+        max_gap=max_gap,
+    )
+    settings = Settings(
+        shapes=_shapes(shapes),
+        data=DataSpec(data) if isinstance(data, str) else data,
+        verify=verify,
+        bench=bench,
+    )
+    subject = open_model(model, settings.shapes)
+    chosen = plan_for(subject, budget, options, settings)
+    out = None if output is None else Path(output)
+    beside = None if out is None else out.with_name(f"{out.stem}.plan.json")
+    return compile_model(subject, chosen, settings, out, beside)
+
+
+def plan(
+    model: Source,
+    budget: str | Sequence[str],
+    options: Options | None = None,
+    settings: Settings | None = None,
+) -> Plan:
+    """Decide what to keep, without rewriting. Raises PrunecError."""
+    settings = settings or Settings()
+    subject = open_model(model, settings.shapes)
+    return plan_for(subject, budget, options or Options(), settings)
+
+
+def apply(model: Source, plan: Plan, settings: Settings | None = None) -> Result:
+    """Rewrite a model by a plan; the same model and plan give the same bytes."""
+    settings = settings or Settings()
+    return compile_model(open_model(model, settings.shapes), plan, settings)
+
+
+def inspect(model: Source, shapes: Shapes | None = None) -> Hypergraph:
+    """Hyperedges, exact costs and diagnostics of a model."""
+    return open_model(model, _shapes(shapes)).graph
+
+
+def verify(dense: Source, pruned: Source, plan: Plan, shapes: Shapes | None = None) -> Verification:
+    """Run the oracle alone: is `pruned` what `plan` makes of `dense`?"""
+    from prunec.runtime.verify import verify as run
+
+    return run(open_model(dense, _shapes(shapes)), plan, onnx_frontend.load(pruned))
+
+
+def _shapes(shapes: Shapes | None) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(int(n) for n in shape) for name, shape in (shapes or {}).items()}

@@ -1,0 +1,119 @@
+"""What must hold for every model and every choice: the two equations and a clean file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+from properties.builder import feeds
+
+from prunec.compiler.facts import Facts
+from prunec.compiler.hypergraph import Hypergraph
+from prunec.compiler.interpret import interpret
+from prunec.frontends.checker import check_fully
+from prunec.frontends.onnx import load, to_proto
+from prunec.frontends.shapes import infer_facts
+from prunec.passes.apply import gate, prune
+from prunec.passes.simplify.unshare import unshare
+from prunec.runtime.recount import recount
+from prunec.runtime.session import make_session
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A model, analysed."""
+
+    proto: onnx.ModelProto
+    model: ir.Model
+    facts: Facts
+    graph: Hypergraph
+
+
+def case(proto: onnx.ModelProto) -> Case:
+    model = unshare(load(proto))
+    facts = infer_facts(model)
+    return Case(proto, model, facts, interpret(model, facts))
+
+
+def random_masks(graph: Hypergraph, seed: int, count: int) -> list[Mask]:
+    """Masks that keep at least one group of every hyperedge."""
+    rng = np.random.default_rng(seed)
+    masks = []
+    for _ in range(count):
+        mask = rng.random(graph.number_of_groups + 1) < rng.choice([0.3, 0.6])
+        mask[-1] = True
+        for edge in graph.edges:
+            mask[edge.first + rng.integers(edge.size)] = True
+        masks.append(mask)
+    return masks
+
+
+def counts(graph: Hypergraph, mask: Mask) -> list[int]:
+    return [int(mask[e.first : e.first + e.size].sum()) for e in graph.edges]
+
+
+def check(subject: Case, mask: Mask, seed: int = 0, full: bool = True) -> None:
+    """Gated == pruned in every bit, polynomial == recount; with `full`, a clean model too."""
+    gated = gate(subject.model, subject.facts, subject.graph, mask)
+    pruned = prune(subject.model, subject.facts, subject.graph, mask)
+    given = feeds(subject.proto, seed)
+    want = _run(gated, given)
+    got = _run(pruned, given)
+    for name, a, b in zip((v.name for v in pruned.graph.outputs), want, got, strict=True):
+        assert a.shape == b.shape, (name, a.shape, b.shape)
+        assert np.array_equal(a, b, equal_nan=True), (name, float(np.abs(a - b).max()))
+    facts = infer_facts(pruned)
+    counted = recount(pruned, facts, subject.graph.weights)
+    kept = counts(subject.graph, mask)
+    assert counted == {name: cost(kept) for name, cost in subject.graph.costs.items()}
+    if full:
+        check_fully(pruned)
+        _check_declared(pruned)
+        _check_names(subject.model, pruned)
+
+
+def _run(model: ir.Model, given: dict[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    return make_session(to_proto(model).SerializeToString(), optimise=False).run(given)
+
+
+def _check_declared(pruned: ir.Model) -> None:
+    """Every declared shape is the one that inference finds without it."""
+    proto = to_proto(pruned)
+    declared = {v.name: _sizes(v) for v in proto.graph.value_info}
+    del proto.graph.value_info[:]
+    facts = infer_facts(load(proto))
+    stale = {
+        name: (sizes, facts.shapes[name])
+        for name, sizes in declared.items()
+        if name in facts.shapes
+        and sizes is not None
+        and any(a is not None and a != b for a, b in zip(sizes, facts.shapes[name], strict=True))
+    }
+    assert not stale, stale
+    present = {v.name for node in pruned.graph for v in node.outputs}
+    assert declared.keys() <= present | set(pruned.graph.initializers), declared.keys() - present
+
+
+def _sizes(value: onnx.ValueInfoProto) -> list[int | None] | None:
+    shape = value.type.tensor_type.shape
+    if not value.type.tensor_type.HasField("shape"):
+        return None
+    return [d.dim_value if d.HasField("dim_value") else None for d in shape.dim]
+
+
+def _check_names(dense: ir.Model, pruned: ir.Model) -> None:
+    """Nodes keep names and order; interface and metadata stay."""
+    before = [node.name for node in dense.graph]
+    kept = set(before)
+    after = [node.name for node in pruned.graph if node.name in kept]
+    assert after == [name for name in before if name in set(after)]
+    assert pruned.graph.name == dense.graph.name
+    assert dict(pruned.metadata_props) == dict(dense.metadata_props)
+    assert dict(pruned.opset_imports) == dict(dense.opset_imports)
+    for a, b in ((dense.graph.inputs, pruned.graph.inputs), (dense.graph.outputs, pruned.graph.outputs)):  # fmt: skip
+        assert [(v.name, v.dtype, v.shape) for v in a] == [(v.name, v.dtype, v.shape) for v in b]

@@ -1,0 +1,223 @@
+"""The command line: which command, its options, and one line for everything that goes wrong."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import io
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, NoReturn
+
+from prunec.compiler.errors import PrunecError, UsageError
+from prunec.compiler.spec import suggest
+from prunec.tools.options import Parser, add_options, complete_files, settle
+
+if TYPE_CHECKING:
+    from prunec.tools.render import Console
+
+# Command -> what it does; each is a module of this package with `configure`, `OPTIONS` and `run`.
+COMMANDS: Mapping[str, str] = {
+    "inspect": "hyperedges of a model: size, members, share of each cost",
+    "explain": "what an axis is coupled to, or what froze it",
+    "plan": "decide only: write the plan",
+    "apply": "rewrite a model by a plan",
+    "diff": "compare two plans, or two models",
+    "verify": "prove a pruned model against the dense one and the plan",
+    "bench": "latency of models, side by side",
+    "doctor": "what is installed, what works, how to mend what does not",
+}
+MAIN_JOB = "main_job"
+SHELLS = ("bash", "zsh")
+INTERRUPTED = 130
+USAGE = """prunec MODEL --budget R=V[,R=V] [options]
+       prunec COMMAND ... (see below; prunec COMMAND --help)"""
+EPILOG = (
+    "commands (a model of such a name is ./NAME):\n"
+    + "\n".join(f"  {name:<9} {about}" for name, about in COMMANDS.items())
+    + """
+
+exit codes:
+  0  done
+  1  error: the model, data or plan cannot be used, or the result cannot be written
+  2  usage: the command line or the configuration file is wrong
+  3  the budget cannot be met, --max-gap is not proven, or nothing can be pruned
+  4  verification failed
+  5  bench: not faster
+  130  interrupted
+
+examples:
+  prunec model.onnx --budget flops=0.5
+  prunec model.onnx --budget flops=0.5,bytes=4MB --data images/ --score activation --bench"""
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; returns the exit code and never raises for what users can cause."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    from prunec.tools.render import Console
+
+    console = Console()
+    try:
+        code = _run(words, console)
+        sys.stdout.flush()
+        return code
+    except SystemExit as stop:  # --help, --version, --print-completion
+        return int(stop.code or 0)
+    except BrokenPipeError:
+        # The reader has gone. What Python still holds for it would fail again at exit.
+        with open(os.devnull, "w") as devnull:
+            os.dup2(devnull.fileno(), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        files = ", ".join(map(str, console.written()))
+        _complain(f"interrupted; {f'{files} was complete' if files else 'nothing was written'}")
+        return INTERRUPTED
+    except PrunecError as error:
+        _complain(str(error))
+        return error.exit_code
+    except MemoryError:
+        _complain("out of memory; nothing was written")
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _complain(f"{where}{error.strerror or error}")
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        _complain(f"internal error: {what}; please report (run with -v for the traceback)")
+        if console.verbose:
+            import traceback
+
+            traceback.print_exc()
+    return 1
+
+
+def _complain(message: str) -> None:
+    print(f"prunec: {' '.join(message.split())}", file=sys.stderr)
+
+
+def _run(words: list[str], console: Console) -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names may not fit a C locale
+    name, words = split_command(words)
+    if name == MAIN_JOB and not words:
+        raise UsageError("give a model: prunec MODEL --budget flops=0.5 (see prunec --help)")
+    command = _module(name)
+    space = build_parser(name).parse(words)
+    if "config" in space:
+        from prunec.tools.config import merge_config
+
+        space.overrides = merge_config(space, space.config)
+    settle(space, (option for group in command.OPTIONS.values() for option in group))
+    console.json, console.quiet = bool(space.json), bool(space.quiet)
+    console.verbose = space.verbose
+    _set_up_logging(space.verbose)
+    code: int = command.run(space, console)
+    return code
+
+
+def _set_up_logging(verbose: int) -> None:
+    import logging
+    import warnings
+
+    logging.captureWarnings(True)  # Python's own warnings are for us, not for the user
+    warnings.simplefilter("default" if verbose else "ignore")
+    logging.basicConfig(format="%(levelname).1s %(name)s: %(message)s", stream=sys.stderr)
+    level = (logging.ERROR, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    logging.getLogger("prunec").setLevel(level)
+
+
+def split_command(words: Sequence[str]) -> tuple[str, list[str]]:
+    """The command and its arguments; flags without a value may stand before its name."""
+    for position, word in enumerate(words):
+        if word in COMMANDS:
+            return word, [*words[:position], *words[position + 1 :]]
+        if word not in ("-q", "--quiet", "-v", "-vv", "--verbose", "--json"):
+            _refuse_misspelt(words[position:])
+            break
+    return MAIN_JOB, list(words)
+
+
+def _refuse_misspelt(words: Sequence[str]) -> None:
+    first = words[0]
+    if first.startswith("-") or "." in first or os.sep in first or os.path.exists(first):
+        return
+    near = suggest(first, COMMANDS)
+    if "did you mean" in near or (len(words) > 1 and not words[1].startswith("-")):
+        raise UsageError(f"unknown command {first!r}{near}")
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"prunec.tools.{name}")
+
+
+def build_parser(name: str = MAIN_JOB) -> Parser:
+    """The parser of one command."""
+    if name == MAIN_JOB:
+        parser = Parser(
+            prog="prunec",
+            usage=USAGE,
+            description="Make a trained ONNX network smaller and faster, and prove it.",
+            epilog=EPILOG,
+        )
+        parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
+        parser.add_argument(
+            "--help-components", action=_Components, nargs=0,
+            help="print every criterion and solver with its options",
+        )  # fmt: skip
+        parser.add_argument(
+            "--print-completion", action=_Completion, choices=SHELLS,
+            help="print a completion script for this shell",
+        )  # fmt: skip
+    else:
+        parser = Parser(prog=f"prunec {name}", description=COMMANDS[name].capitalize() + ".")
+    _fill(parser, name)
+    return parser
+
+
+def _fill(parser: argparse.ArgumentParser, name: str) -> None:
+    command = _module(name)
+    command.configure(parser)
+    for title, options in command.OPTIONS.items():
+        add_options(parser, title, options)
+
+
+def completion_parser() -> argparse.ArgumentParser:
+    """Everything in one parser, for the completion scripts only."""
+    parser = build_parser()
+    for action in parser._actions:
+        if not action.option_strings:
+            parser._remove_action(action)
+            break
+    commands = parser.add_subparsers(dest="command", parser_class=argparse.ArgumentParser)
+    for name, about in COMMANDS.items():
+        _fill(commands.add_parser(name, help=about, description=about), name)
+    complete_files(commands)
+    return parser
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from prunec._version import __version__
+
+        print(f"prunec {__version__}")
+        raise SystemExit(0)
+
+
+class _Components(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from prunec.tools.options import components_help
+
+        print(components_help())
+        raise SystemExit(0)
+
+
+class _Completion(argparse.Action):
+    def __call__(
+        self, parser: argparse.ArgumentParser, space: object, shell: object, *_: object
+    ) -> NoReturn:
+        import shtab
+
+        print(shtab.complete(completion_parser(), str(shell)))
+        raise SystemExit(0)

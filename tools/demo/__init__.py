@@ -1,0 +1,1 @@
+"""The main job on a small network and real images, both part of the package."""

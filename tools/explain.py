@@ -1,0 +1,45 @@
+"""``prunec explain MODEL AXIS``: why channels leave together, or why they can't leave."""
+
+from __future__ import annotations
+
+import argparse
+
+from prunec.compiler.errors import UsageError
+from prunec.tools.main_job import add_model
+from prunec.tools.options import ANALYSING, SAYING, run_settings
+from prunec.tools.render import Console
+
+OPTIONS = {"analysis": ANALYSING, "output": SAYING}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add_model(parser)
+    parser.add_argument("axis", metavar="AXIS", help="a value's name and axis: conv1.weight:0")
+
+
+def run(space: argparse.Namespace, console: Console) -> int:
+    """Print the explanation; 0 or an exception."""
+    value, axis = parse_axis(space.axis)
+    settings = run_settings(space)
+    with console.progress() as progress:
+        from prunec.compiler.explain import explain
+        from prunec.runtime.subject import open_model
+
+        progress("analysing")
+        subject = open_model(space.model, settings.shapes, strict=settings.strict)
+        lines = explain(subject.graph, value, axis)
+    console.result(lambda: {"value": value, "axis": axis, "explanation": lines}, ["\n".join(lines)])
+    return 0
+
+
+def parse_axis(text: str) -> tuple[str, int]:
+    """Value name and axis; names may hold colons. Raises UsageError.
+
+    >>> parse_axis("onnx::Conv_12:0")
+    ('onnx::Conv_12', 0)
+    """
+    value, colon, axis = text.rpartition(":")
+    if not colon or not value or not axis.isdecimal():
+        raise UsageError(f"axis {text!r}: write a value's name and an axis, such as conv1.weight:0")
+    return value, int(axis)

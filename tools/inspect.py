@@ -1,0 +1,156 @@
+"""``prunec inspect MODEL``: the hyperedges and what they cost."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from prunec.compiler.errors import UsageError
+from prunec.tools.main_job import add_model
+from prunec.tools.options import ANALYSING, SAYING, run_settings
+from prunec.tools.render import Block, Console, Table, quantity
+from prunec.tools.summary import diagnostic_dicts, diagnostic_lines
+
+if TYPE_CHECKING:
+    from prunec.compiler.hypergraph import Hypergraph
+
+OPTIONS = {"analysis": ANALYSING, "output": SAYING}
+FORMATS = ("dot", "graphml")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add_model(parser)
+    for name in FORMATS:
+        parser.add_argument(
+            f"--{name}",
+            dest="format",
+            action="append_const",
+            const=name,
+            help=f"the bipartite graph of hyperedges and axes as {name}, on stdout",
+        )
+
+
+def run(space: argparse.Namespace, console: Console) -> int:
+    """Print the hyperedges; 0 or an exception."""
+    formats = [*(space.format or ()), *(["json"] if console.json else [])]
+    if len(set(formats)) > 1:
+        raise UsageError(f"--{formats[0]} and --{formats[1]} both want stdout; choose one")
+    settings = run_settings(space)
+    with console.progress() as progress:
+        from prunec.runtime.subject import open_model
+
+        progress("analysing")
+        graph = open_model(space.model, settings.shapes, strict=settings.strict).graph
+    if formats and formats[0] in FORMATS:
+        console.text(dot(graph) if formats[0] == "dot" else graphml(graph))
+        return 0
+    document = hypergraph_document(graph)
+    console.result(lambda: {"model": space.model, **document}, _blocks(graph, document))
+    return 0
+
+
+def hypergraph_document(graph: Hypergraph) -> dict[str, Any]:
+    """Costs, hyperedges and diagnostics as JSON values.
+
+    The share of a hyperedge is what would disappear with all of its channels, as a part of the
+    dense cost; hyperedges meet in products, so shares add up to more than 1. Frozen: what would
+    stay without any hyperedge.
+    """
+    dense = graph.dense()
+    totals = {name: cost(dense) for name, cost in graph.costs.items()}
+    edges = []
+    for number, edge in enumerate(graph.edges):
+        without = [*dense[:number], 0, *dense[number + 1 :]]
+        edges.append(
+            {
+                "name": edge.name,
+                "size": edge.size,
+                "share": {
+                    name: _share(total - graph.costs[name](without), total)
+                    for name, total in totals.items()
+                },
+                "members": [
+                    {
+                        "value": m.value,
+                        "axis": m.axis,
+                        "multiplicity": m.multiplicity,
+                        "weight": m.is_weight,
+                    }
+                    for m in edge.members
+                ],
+            }
+        )
+    return {
+        "costs": totals,
+        "frozen_share": {
+            name: _share(cost([0] * len(dense)), totals[name]) for name, cost in graph.costs.items()
+        },
+        "channels": sum(dense),
+        "hyperedges": edges,
+        "diagnostics": diagnostic_dicts(graph.diagnostics),
+    }
+
+
+def _share(part: int, total: int) -> float:
+    return part / total if total else 0.0
+
+
+def _blocks(graph: Hypergraph, document: dict[str, Any]) -> list[Block]:
+    names = list(graph.costs)
+    rows = [
+        (
+            edge["name"],
+            str(edge["size"]),
+            str(len(edge["members"])),
+            *(f"{edge['share'][name]:.2%}" for name in names),
+        )
+        for edge in document["hyperedges"]
+    ]
+    blocks: list[Block] = [
+        Table(
+            ("cost", "dense", "frozen"),
+            [
+                (name, quantity(name, total), f"{document['frozen_share'][name]:.2%}")
+                for name, total in document["costs"].items()
+            ],
+            frozenset({"dense", "frozen"}),
+        ),
+        Table(
+            ("hyperedge", "size", "members", *names), rows, frozenset({"size", "members", *names})
+        )
+        if rows
+        else "no channel of this model can be removed",
+    ]
+    if graph.diagnostics:
+        blocks.append(diagnostic_lines(graph.diagnostics))
+    return blocks
+
+
+def dot(graph: Hypergraph) -> str:
+    """The bipartite graph in Graphviz's language."""
+    lines = ["graph hyperedges {", "  rankdir=LR;"]
+    view = graph.to_networkx()
+    for node, about in view.nodes(data=True):
+        if about["kind"] == "edge":
+            shape, label = "box", f"{node}\n{about['size']} channels"
+        else:
+            shape = "ellipse" if about["weight"] else "plaintext"
+            label = str(node).removeprefix("axis ")
+        lines.append(f"  {_quoted(node)} [shape={shape}, label={_quoted(label)}];")
+    for a, b, about in view.edges(data=True):
+        times = f" [label={_quoted(about['multiplicity'])}]" if about["multiplicity"] > 1 else ""
+        lines.append(f"  {_quoted(a)} -- {_quoted(b)}{times};")
+    return "\n".join([*lines, "}"])
+
+
+def _quoted(text: object) -> str:
+    escaped = str(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def graphml(graph: Hypergraph) -> str:
+    """The bipartite graph in GraphML."""
+    import networkx as nx
+
+    return "\n".join(nx.generate_graphml(graph.to_networkx()))

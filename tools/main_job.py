@@ -1,0 +1,110 @@
+"""``prunec MODEL --budget ...``: choose, rewrite, prove, measure, write."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prunec.compiler.errors import OutputError, UsageError
+from prunec.tools.options import MAIN, choosing_options, complete_files, run_settings
+from prunec.tools.render import Console
+from prunec.tools.summary import report_blocks, report_document
+
+if TYPE_CHECKING:
+    from prunec.compiler.plan import Plan
+    from prunec.runtime.compile import Progress, Settings
+    from prunec.runtime.subject import Subject
+
+OPTIONS = MAIN
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add_model(parser)
+    add_config(parser)
+
+
+def add_model(parser: argparse.ArgumentParser, metavar: str = "MODEL") -> None:
+    """Add a positional model file."""
+    complete_files(parser.add_argument(metavar.lower(), metavar=metavar, help="an ONNX file"))
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add ``--config``."""
+    complete_files(
+        parser.add_argument(
+            "--config",
+            metavar="PATH",
+            help="TOML file with any of the options below by name, and tables "
+            "[hyperedges.'REGEX'] with align, min_keep, keep; the command line wins",
+        )
+    )
+
+
+def run(space: argparse.Namespace, console: Console) -> int:
+    """Do the main job; 0 or an exception."""
+    model = Path(space.model)
+    out = Path(space.output) if space.output else beside(model, ".pruned.onnx")
+    plan_out = Path(space.plan_out) if space.plan_out else plan_beside(out)
+    settings = run_settings(space)
+    check_targets(model, out, plan_out)
+    console.watch(out, plan_out)
+    with console.progress() as progress:
+        subject, plan = decide(space, settings, progress)
+        from prunec.runtime.compile import compile_model
+
+        result = compile_model(subject, plan, settings, out, plan_out, progress)
+    console.result(
+        lambda: report_document(model, result, out, plan_out),
+        report_blocks(result, out, plan_out),
+    )
+    return 0
+
+
+def decide(
+    space: argparse.Namespace, settings: Settings, progress: Progress
+) -> tuple[Subject, Plan]:
+    """Open the model and choose. Raises UsageError without a budget."""
+    if not space.budget:
+        raise UsageError("--budget is required, for example --budget flops=0.5")
+    options = choosing_options(space, space.overrides)
+    from prunec.runtime.compile import plan_for
+    from prunec.runtime.subject import open_model
+
+    progress("analysing")
+    subject = open_model(space.model, settings.shapes, strict=settings.strict)
+    progress("choosing what to keep")
+    return subject, plan_for(subject, space.budget, options, settings)
+
+
+def beside(model: Path, suffix: str) -> Path:
+    """The file in the model's folder that is named after it.
+
+    >>> beside(Path("nets/a.onnx"), ".pruned.onnx").as_posix()
+    'nets/a.pruned.onnx'
+    """
+    return model.with_name(model.name.removesuffix(".onnx") + suffix)
+
+
+def plan_beside(out: Path) -> Path:
+    """Where the plan of a pruned model goes.
+
+    >>> plan_beside(Path("nets/a.pruned.onnx")).as_posix()
+    'nets/a.plan.json'
+    """
+    return out.with_name(out.name.removesuffix(".onnx").removesuffix(".pruned") + ".plan.json")
+
+
+def check_targets(source: Path, *targets: Path) -> None:
+    """Refuse outputs that can't be written before any work is done. Raises OutputError."""
+    for number, target in enumerate(targets):
+        if target.resolve() in [t.resolve() for t in (source, *targets[:number])]:
+            raise OutputError(f"{target}: would overwrite the input or another output")
+        if target.is_dir():
+            raise OutputError(f"{target}: is a directory; give a file name")
+        if not target.parent.is_dir():
+            raise OutputError(f"{target}: the folder {target.parent} does not exist")
+        if not os.access(target.parent, os.W_OK):
+            raise OutputError(f"{target}: the folder {target.parent} is not writable")

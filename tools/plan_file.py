@@ -1,0 +1,34 @@
+"""Reading plans from files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prunec.compiler.errors import PlanError
+
+if TYPE_CHECKING:
+    from prunec.compiler.plan import Plan
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan in a file. Raises PlanError that names the file and the JSON path of the fault."""
+    from prunec.compiler.plan import Plan
+
+    try:
+        return Plan.from_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PlanError(f"{path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise PlanError(f"{path}: is not a plan (a binary file)") from error
+    except PlanError as error:
+        raise PlanError(f"{path}: {error}") from error
+
+
+def looks_like_plan(path: Path) -> bool:
+    """Whether a file holds JSON rather than protobuf. Raises PlanError if it can't be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(64).lstrip()[:1] == b"{"
+    except OSError as error:
+        raise PlanError(f"{path}: {error.strerror or error}") from error

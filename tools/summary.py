@@ -1,0 +1,191 @@
+"""The summary of a pruned model, for people and for programs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prunec.tools.render import Block, Table, duration, quantity
+
+if TYPE_CHECKING:
+    from prunec.compiler.diagnostics import Diagnostic
+    from prunec.compiler.plan import Plan
+    from prunec.runtime.bench import BenchResult
+    from prunec.runtime.compile import Report, Result
+    from prunec.runtime.verify import Verification
+
+SHOWN_DIAGNOSTICS = 5
+
+
+def report_document(
+    model: Path, result: Result, out: Path | None, plan_out: Path | None
+) -> dict[str, Any]:
+    """What ``--json`` prints."""
+    return {
+        "model": str(model),
+        "output": None if out is None else str(out),
+        "plan": None if plan_out is None else str(plan_out),
+        **removed(result.plan),
+        **result.report.to_dict(),
+    }
+
+
+def removed(plan: Plan) -> dict[str, int]:
+    """How much leaves: hyperedges that get narrower and channel groups, of how many."""
+    edges = plan.hyperedges.values()
+    return {
+        "hyperedges": len(edges),
+        "hyperedges_narrowed": sum(len(e.positions) < e.size for e in edges),
+        "channels": sum(e.size for e in edges),
+        "channels_removed": sum(e.size - len(e.positions) for e in edges),
+    }
+
+
+def report_blocks(result: Result, out: Path | None, plan_out: Path | None) -> list[Block]:
+    """What the terminal shows."""
+    report = result.report
+    blocks: list[Block] = [
+        cost_table(report.costs, report.budget),
+        _lines(_choice(result.plan)),
+    ]
+    measured = list(_measured(report))
+    if measured:
+        blocks.append(Table(("measured", "dense", "pruned", "change"), measured, _RIGHT))
+    if report.verification is not None:
+        blocks.append(check_table(report.verification))
+    if report.bench is not None and report.bench.fallback:
+        blocks.append(report.bench.fallback)
+    if report.diagnostics:
+        blocks.append(diagnostic_lines(report.diagnostics))
+    written = [("model", out), ("plan", plan_out)]
+    blocks.append(_lines((what, str(path)) for what, path in written if path is not None))
+    if report.verification is None:
+        blocks.append("not verified (--no-verify)")
+    return blocks
+
+
+def plan_document(
+    model: Path, plan: Plan, out: Path, diagnostics: Sequence[Diagnostic]
+) -> dict[str, Any]:
+    """What ``prunec plan --json`` prints; the same names as in a report."""
+    return {
+        "model": str(model),
+        "plan": str(out),
+        **removed(plan),
+        "costs": {
+            name: {"dense": a, "pruned": b, "ratio": b / a if a else 1.0}
+            for name, (a, b) in plan.costs.items()
+        },
+        "budget": {
+            name: {"limit": limit, "used": plan.costs[name][1] / limit if limit else 1.0}
+            for name, limit in plan.budget.items()
+        },
+        "objective": plan.objective,
+        "bound": plan.bound,
+        "gap": plan.gap,
+        "solver": plan.components.get("solved_by", ""),
+        "diagnostics": diagnostic_dicts(diagnostics),
+    }
+
+
+def plan_blocks(plan: Plan, out: Path, diagnostics: Sequence[Diagnostic]) -> list[Block]:
+    """What ``prunec plan`` shows."""
+    blocks: list[Block] = [cost_table(plan.costs, plan.budget), _lines(_choice(plan))]
+    if diagnostics:
+        blocks.append(diagnostic_lines(diagnostics))
+    return [*blocks, f"plan  {out}"]
+
+
+def diagnostic_dicts(diagnostics: Sequence[Diagnostic]) -> list[dict[str, str]]:
+    """Diagnostics as JSON values."""
+    return [
+        {"code": d.code, "node": d.node, "severity": d.severity.value, "message": d.message}
+        for d in diagnostics
+    ]
+
+
+_RIGHT = frozenset({"dense", "pruned", "ratio", "change", "budget", "used"})
+
+
+def cost_table(costs: Mapping[str, tuple[int, int]], budget: Mapping[str, int]) -> Table:
+    """Costs before and after, and how much of each budget is used."""
+    rows = []
+    for name, (dense, pruned) in costs.items():
+        limit = budget.get(name)
+        rows.append(
+            (
+                name,
+                quantity(name, dense),
+                quantity(name, pruned),
+                f"{pruned / dense:.4f}" if dense else "-",
+                "" if limit is None else quantity(name, limit),
+                "" if not limit else f"{pruned / limit:.2%}",
+            )
+        )
+    return Table(("cost", "dense", "pruned", "ratio", "budget", "used"), rows, _RIGHT)
+
+
+def check_table(verification: Verification) -> Table:
+    """The oracle's checks."""
+    rows = [(c.name, "ok" if c.passed else "FAILED", c.detail) for c in verification.checks]
+    return Table(("check", "result", "evidence"), rows)
+
+
+def _choice(plan: Plan) -> Iterator[tuple[str, str]]:
+    count = removed(plan)
+    yield (
+        "removed",
+        f"{count['channels_removed']} of {count['channels']} channels, "
+        f"in {count['hyperedges_narrowed']} of {count['hyperedges']} hyperedges",
+    )
+    yield "objective", f"{plan.objective:.6g}"
+    yield "bound", "none" if plan.bound is None else f"{plan.bound:.6g}"
+    yield "gap", "not proven" if plan.gap is None else f"{plan.gap:.4%}"
+    solver, by = plan.components.get("solver", ""), plan.components.get("solved_by", "")
+    yield "solver", solver if solver == by else f"{solver} (answered by {by})"
+    yield "criterion", plan.components.get("criterion", "")
+
+
+def _measured(report: Report) -> Iterator[tuple[str, str, str, str]]:
+    if report.sizes is not None:
+        a, b = report.sizes
+        yield "file", quantity("bytes", a), quantity("bytes", b), f"{b / a:.4f} x" if a else "-"
+    if report.accuracy is not None:
+        dense, pruned = report.accuracy
+        pairs = [("top-1", dense.top1, pruned.top1)]
+        if dense.top5 is not None and pruned.top5 is not None:
+            pairs.append(("top-5", dense.top5, pruned.top5))
+        for name, x, y in pairs:
+            yield f"{name} of {dense.samples}", f"{x:.2%}", f"{y:.2%}", f"{100 * (y - x):+.2f} pp"
+    if report.bench is not None:
+        yield _latency(report.bench)
+
+
+def _latency(bench: BenchResult) -> tuple[str, str, str, str]:
+    dense, pruned = bench.models
+    ratio = bench.ratios[0]
+    change = f"{ratio.ratio:.2f} x faster ({ratio.low:.2f} to {ratio.high:.2f})"
+    where = f"latency ({bench.provider}, {bench.threads} thread{'s' * (bench.threads != 1)})"
+    return where, duration(dense.median_s), duration(pruned.median_s), change
+
+
+def diagnostic_lines(diagnostics: Sequence[Diagnostic]) -> str:
+    """Diagnostics one per line; those with the same code and message together."""
+    counts = Counter((d.code, d.message) for d in diagnostics)
+    first = {(d.code, d.message): d for d in reversed(diagnostics)}
+    lines = []
+    for key, count in counts.most_common():
+        more = f" (and {count - 1} more such)" if count > 1 else ""
+        lines.append(f"{first[key]}{more}")
+    if len(lines) > SHOWN_DIAGNOSTICS:
+        rest = sum(count for _, count in counts.most_common()[SHOWN_DIAGNOSTICS:])
+        lines = [*lines[:SHOWN_DIAGNOSTICS], f"{rest} more (prunec inspect --json shows all)"]
+    return "\n".join(lines)
+
+
+def _lines(pairs: Iterable[tuple[str, str]]) -> str:
+    items = list(pairs)
+    width = max((len(name) for name, _ in items), default=0)
+    return "\n".join(f"{name.ljust(width)}  {value}".rstrip() for name, value in items)
