@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunec.compiler.cost import Linear, Polynomial
+from prunec.compiler.costs import COSTS
+from prunec.compiler.costs.ledger import Ledger, StoredTensor
 from prunec.compiler.diagnostics import Diagnostic
 from prunec.compiler.hypergraph import (
     KEPT,
@@ -228,14 +230,17 @@ def _costs(
             forms[id(a)] = linear(groups(a), edge_of, sizes)
         return forms[id(a)]
 
-    counted = [w for w in weights if w.counted]
-    shapes = [[form(a) for a in labels[w.value]] for w in counted]
-    products = [(scale, [form(a) for a in axes]) for scale, axes in coupler.products]
-    return {
-        "flops": Polynomial.of(products),
-        "params": Polynomial.of((1, s) for s in shapes),
-        "bytes": Polynomial.of((int(w.itemsize), s) for w, s in zip(counted, shapes, strict=True)),
-    }
+    ledger = Ledger(
+        multiplications=tuple(
+            (scale, tuple(form(a) for a in axes)) for scale, axes in coupler.products
+        ),
+        parameters=tuple(
+            StoredTensor(tuple(form(a) for a in labels[w.value]), w.itemsize)
+            for w in weights
+            if w.counted
+        ),
+    )
+    return {name: count(ledger) for name, count in COSTS.items()}
 
 
 def _patches(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from prunec.compiler.criterion import Criterion
+from prunec.compiler.extensions import extended
 from prunec.compiler.hypergraph import Hypergraph
 from prunec.compiler.plan import Plan
 from prunec.compiler.problem import Solver
@@ -35,7 +36,8 @@ def load(source: Source | Any, example_inputs: tuple[Any, ...] | None = None) ->
     if example_inputs is not None:
         from prunec.frontends.torch import from_torch
 
-        return from_torch(source, example_inputs)
+        module: Any = source
+        return from_torch(module, example_inputs)
     return onnx_frontend.load(source)
 
 
@@ -70,8 +72,8 @@ def prune(
     True
     """
     options = Options(
-        criterion=parse(score, CRITERIA, "criterion") if isinstance(score, str) else score,
-        solver=parse(solver, SOLVERS, "solver") if isinstance(solver, str) else solver,
+        criterion=_criterion(score) if isinstance(score, str) else score,
+        solver=_solver(solver) if isinstance(solver, str) else solver,
         align=align,
         min_keep=min_keep,
         keep=tuple(keep),
@@ -120,6 +122,17 @@ def verify(dense: Source, pruned: Source, plan: Plan, shapes: Shapes | None = No
     from prunec.runtime.verify import verify as run
 
     return run(open_model(dense, _shapes(shapes)), plan, onnx_frontend.load(pruned))
+
+
+def _criterion(text: str) -> Criterion:
+    rows = extended(CRITERIA, "prunec.criteria")
+    made: Criterion = parse(text, rows, "criterion")
+    return made
+
+
+def _solver(text: str) -> Solver:
+    made: Solver = parse(text, extended(SOLVERS, "prunec.solvers"), "solver")
+    return made
 
 
 def _shapes(shapes: Shapes | None) -> dict[str, tuple[int, ...]]:

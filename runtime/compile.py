@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -211,6 +211,7 @@ def compile_model(
         if settings.bench:
             progress("measuring latency")
             timings = _bench(subject, pruned, staged_model, settings)
+            timings = _named(timings, str(subject.path or "dense"), str(out or "pruned"))
         if staged_model is not None and subject.path is not None:
             sizes = _sizes(subject.path, staged_model)
     if out is not None:
@@ -269,6 +270,17 @@ def _bench(
         )
 
 
+def _named(timings: BenchResult, dense: str, pruned: str) -> BenchResult:
+    """The same with names that last: the files were measured before they moved."""
+    first, second = timings.models
+    (ratio,) = timings.ratios
+    return replace(
+        timings,
+        models=(replace(first, path=dense), replace(second, path=pruned)),
+        ratios=(replace(ratio, path=pruned),),
+    )
+
+
 def _sizes(dense: Path, pruned: Path) -> tuple[int, int]:
     from prunec.runtime.bench import size_on_disk
 
@@ -318,6 +330,11 @@ def staged(targets: Sequence[Path], subject: Subject | None = None) -> Iterator[
         yield stage
         for target, temporary in stage.items():
             _move(temporary, target)
+    except OutputError as error:
+        text = str(error)
+        for target, temporary in stage.items():
+            text = text.replace(str(temporary), str(target))
+        raise OutputError(text) from error
     finally:
         for folder in folders.values():
             folder.cleanup()

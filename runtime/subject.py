@@ -12,9 +12,11 @@ import onnx
 import onnx_ir as ir
 
 from prunec.compiler.errors import UsageError
+from prunec.compiler.extensions import extended
 from prunec.compiler.facts import Facts
 from prunec.compiler.hypergraph import Hypergraph
 from prunec.compiler.interpret import interpret
+from prunec.compiler.rules import RULES
 from prunec.frontends.digest import graph_digest
 from prunec.frontends.onnx import load
 from prunec.frontends.shapes import infer_facts
@@ -49,7 +51,7 @@ def open_model(source: Source, shapes: Shapes | None = None, *, strict: bool = F
     loaded = load(source)
     model = unshare(loaded)
     facts = infer_facts(model, shapes)
-    graph = interpret(model, facts)
+    graph = interpret(model, facts, extended(RULES, "prunec.rules"))
     if strict and graph.diagnostics:
         raise UsageError(f"--strict: {graph.diagnostics[0]}")
     path = Path(source) if isinstance(source, str | os.PathLike) else None

@@ -121,11 +121,16 @@ def _set_up_logging(verbose: int) -> None:
     import logging
     import warnings
 
-    logging.captureWarnings(True)  # Python's own warnings are for us, not for the user
-    warnings.simplefilter("default" if verbose else "ignore")
-    logging.basicConfig(format="%(levelname).1s %(name)s: %(message)s", stream=sys.stderr)
-    level = (logging.ERROR, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    logging.getLogger("prunec").setLevel(level)
+    if not verbose:
+        warnings.simplefilter("ignore")  # Python's own warnings are for us, not for the user
+        if not logging.root.handlers:
+            logging.root.addHandler(logging.NullHandler())
+        return
+    logging.captureWarnings(True)
+    warnings.simplefilter("default")
+    form = "%(levelname).1s %(name)s: %(message)s"
+    logging.basicConfig(format=form, stream=sys.stderr, force=True)
+    logging.getLogger("prunec").setLevel(logging.DEBUG if verbose > 1 else logging.INFO)
 
 
 def split_command(words: Sequence[str]) -> tuple[str, list[str]]:

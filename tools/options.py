@@ -248,13 +248,14 @@ def settle(space: argparse.Namespace, options: Iterable[Option]) -> None:
 def choosing_options(space: argparse.Namespace, overrides: Mapping[str, Override]) -> Options:
     """How to choose. Raises UsageError for unknown components."""
     from prunec.compiler.spec import parse
+    from prunec.compiler.extensions import extended
     from prunec.passes.criteria import CRITERIA
     from prunec.passes.pipeline import Options
     from prunec.passes.solvers import SOLVERS
 
     return Options(
-        criterion=parse(space.score, CRITERIA, "criterion"),
-        solver=parse(space.solver, SOLVERS, "solver"),
+        criterion=parse(space.score, extended(CRITERIA, "prunec.criteria"), "criterion"),
+        solver=parse(space.solver, extended(SOLVERS, "prunec.solvers"), "solver"),
         align=space.align,
         min_keep=space.min_keep,
         keep=tuple(space.keep),
@@ -293,6 +294,7 @@ def run_settings(space: argparse.Namespace) -> Settings:
 def components_help() -> str:
     """Every criterion and solver with its options, their defaults and what it does."""
     from prunec.compiler.spec import describe
+    from prunec.compiler.extensions import extended
     from prunec.passes.criteria import CRITERIA
     from prunec.passes.solvers import SOLVERS
 

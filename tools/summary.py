@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from prunec.runtime.verify import Verification
 
 SHOWN_DIAGNOSTICS = 5
+ORDER = ("flops", "params", "bytes")
 
 
 def report_document(
@@ -112,7 +113,7 @@ _RIGHT = frozenset({"dense", "pruned", "ratio", "change", "budget", "used"})
 def cost_table(costs: Mapping[str, tuple[int, int]], budget: Mapping[str, int]) -> Table:
     """Costs before and after, and how much of each budget is used."""
     rows = []
-    for name, (dense, pruned) in costs.items():
+    for name, (dense, pruned) in sorted(costs.items(), key=lambda item: _rank(item[0])):
         limit = budget.get(name)
         rows.append(
             (
@@ -125,6 +126,11 @@ def cost_table(costs: Mapping[str, tuple[int, int]], budget: Mapping[str, int]) 
             )
         )
     return Table(("cost", "dense", "pruned", "ratio", "budget", "used"), rows, _RIGHT)
+
+
+def _rank(resource: str) -> int:
+    # A plan from a file has its resources in alphabetical order.
+    return ORDER.index(resource) if resource in ORDER else len(ORDER)
 
 
 def check_table(verification: Verification) -> Table:

@@ -56,5 +56,5 @@ def _sums(array: NDArray[Any], p: int, axes: list[int]) -> FloatArray:
         # The usual layout: a product with ones sums short kernels many times faster than sum().
         flat = powers.reshape(int(np.prod(shape)), -1)
         summed = flat[:, 0] if flat.shape[1] == 1 else flat @ np.ones(flat.shape[1], flat.dtype)
-        return summed.reshape(shape).astype(np.float64)
+        return np.asarray(summed.reshape(shape), np.float64)
     return np.asarray(powers.sum(axis=tuple(others), dtype=np.float64))

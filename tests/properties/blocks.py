@@ -69,6 +69,19 @@ def group_norm(b: Builder, x: str) -> str:
     return b.tame(b.add("GroupNormalization", inputs, num_groups=g, epsilon=1.0))
 
 
+def rotated_norm(b: Builder, x: str) -> str:
+    """Statistics that run over the channels, put where a norm expects space."""
+    perm = (0, 2, 1, *range(3, len(b.shapes[x])))
+    y = b.transpose(x, *perm)
+    c = b.shapes[y][1]
+    inputs = [y, b.integers(c), b.integers(c)]
+    if b.opset >= 21 and b.chance():
+        y = b.add("GroupNormalization", inputs, num_groups=c, epsilon=1.0)
+    else:
+        y = b.add("InstanceNormalization", inputs, epsilon=1.0)
+    return b.tame(b.transpose(y, *perm))
+
+
 def group_norm_of_reshapes(b: Builder, x: str) -> str:
     n, c, *space = b.shapes[x]
     g = b.pick((2, c)) if c % 2 == 0 else c
@@ -145,7 +158,8 @@ def computed_weight(b: Builder, x: str) -> str:
     elif kind == "ReduceSum":
         w = b.axes("ReduceSum", b.integers(6, c, 3, *units), [2], (6, c, *units), keepdims=0)
     else:
-        flat = b.add("MatMul", [b.integers(6, 3), b.integers(3, c)], (6, c))
+        flat = b.add("MatMul", [b.integers(6, 3), b.integers(3, 4)], (6, 4))
+        flat = b.add("MatMul", [flat, b.integers(4, c)], (6, c))
         w = b.reshape(flat, (6, c, *units))
     return b.conv_with(x, w)
 
@@ -240,21 +254,43 @@ def layer_norm(b: Builder, x: str) -> str:
     return b.tame(b.transpose(y, 0, 1 + rank, *range(1, 1 + rank)))
 
 
-def mixing(b: Builder, x: str) -> str:
-    """Ops whose axis stays: softmax, LRN, mean-variance, reductions over channels."""
-    n, c, *space = b.shapes[x]
-    kind = b.pick(("Softmax", "LRN", "MeanVarianceNormalization", "ReduceMax", "ReduceMean"))
-    if kind == "Softmax":
-        y = b.add("Softmax", [x], axis=b.pick((1, -1)))
-        return b.tame(b.add("Mul", [y, b.store(np.array(16, np.float32))]))
-    if kind == "LRN":
-        return b.tame(b.add("LRN", [x], size=3)) if len(space) == 2 else b.relu(x)
-    if kind == "MeanVarianceNormalization":
-        y = b.add(kind, [x], axes=[0, *range(2, 2 + len(space))])
-        scaled = b.add("Mul", [y, b.store(np.array(2.0, np.float32))])
-        return b.tame(b.add("Round", [scaled]))
-    y = b.axes(kind, x, [1], (n, 1, *space), keepdims=1)
+def softmax(b: Builder, x: str) -> str:
+    y = b.add("Softmax", [x], axis=b.pick((1, -1)))
+    return b.tame(b.add("Mul", [y, b.store(np.array(16, np.float32))]))
+
+
+def response_norm(b: Builder, x: str) -> str:
+    return b.tame(b.add("LRN", [x], size=3)) if len(b.shapes[x]) == 4 else b.relu(x)
+
+
+def mean_variance(b: Builder, x: str) -> str:
+    rest = list(range(2, len(b.shapes[x])))
+    y = b.add("MeanVarianceNormalization", [x], axes=b.pick(([0, *rest], [1, *rest])))
+    scaled = b.add("Mul", [y, b.store(np.array(2, np.float32))])
+    return b.tame(b.add("Round", [scaled]))
+
+
+def extremes(b: Builder, x: str) -> str:
+    n, _, *space = b.shapes[x]
+    y = b.axes(b.pick(("ReduceMax", "ReduceMean")), x, [1], (n, 1, *space), keepdims=1)
     return b.tame(b.add("Add", [x, y]))
+
+
+def rotated(b: Builder, x: str) -> str:
+    """Channels as a spatial axis, or as the batch, of a convolution or a pool."""
+    n, c, *space = b.shapes[x]
+    rank = len(space)
+    if b.chance():
+        perm = (1, 0, *range(2, 2 + rank))
+        y = b.conv(b.transpose(x, *perm), n, k=3)
+        return b.tame(b.transpose(y, *perm))
+    perm = (0, 1 + rank, *range(2, 1 + rank), 1)
+    y = b.transpose(x, *perm)
+    if b.chance():
+        y = b.conv(y, space[-1], k=3)
+    else:
+        y = b.add("MaxPool", [y], kernel_shape=[3] * rank, pads=[1] * 2 * rank)
+    return b.tame(b.transpose(y, *perm))
 
 
 def casts(b: Builder, x: str) -> str:
@@ -279,9 +315,11 @@ COMBINING: Mapping[str, Block] = {
     f.__name__: f
     for f in (
         plain, depthwise, grouped, transposed, transposed_grouped, transposed_depthwise,
-        batch_norm, instance_norm, group_norm, group_norm_of_reshapes, prelu, broadcast,
+        batch_norm, instance_norm, group_norm, rotated_norm,
+        group_norm_of_reshapes, prelu, broadcast,
         residual, projection, twice, excitation, shared_weight, constant_weight,
         computed_weight, matmul, gemm, gemm_of_weight, attention, einsum, einsum_of_two,
-        where, layer_norm, mixing, casts, opaque,
+        where, layer_norm, softmax, response_norm, mean_variance, extremes,
+        rotated, casts, opaque,
     )
 }  # fmt: skip

@@ -108,6 +108,55 @@ def gather(b: Builder, x: str) -> str:
     return b.add("Gather", [x, b.ints(picks)], (n, len(picks), *space), axis=1)
 
 
+def gather_one(b: Builder, x: str) -> str:
+    """One channel as a list of one index, and channels chosen by data."""
+    n, c, *space = b.shapes[x]
+    if b.chance():
+        y = b.add("Gather", [x, b.ints([c - 1])], (n, 1, *space), axis=1)
+        return b.tame(b.add("Add", [x, y]))
+    units = [1] * len(space)
+    best = b.add("ArgMax", [b.pooled(b.conv(x, c))], (n, 1, *units), axis=1)
+    return b.add("Gather", [x, b.reshape(best, (n,))], (n, n, *space), axis=1)
+
+
+def strided_twice(b: Builder, x: str) -> str:
+    """A strided Slice over two axes."""
+    n, c, *space = b.shapes[x]
+    inputs = [x, b.ints([0, 0]), b.ints([c, 2**31]), b.ints([1, -1]), b.ints([2, 2])]
+    return b.add("Slice", inputs, (n, (c + 1) // 2, *space[:-1], (space[-1] + 1) // 2))
+
+
+def recut(b: Builder, x: str) -> str:
+    """A reshape whose sizes have no common refinement where 6 x 4 becomes 4 x 6."""
+    n, _, *space = b.shapes[x]
+    s = int(np.prod(space))
+    y = b.reshape(b.conv(x, 6), (n, s, 6))
+    return b.reshape(y, (n, s, 6, *[1] * (len(space) - 1)))
+
+
+def pad_channels(b: Builder, x: str) -> str:
+    """Channels repeated at the edge, and a channel cut off by a negative amount."""
+    n, c, *space = b.shapes[x]
+    mode, more = b.pick((("edge", 1), ("constant", -1)))
+    if c < 3:
+        return plain(b, x)
+    zeros = [0] * len(space)
+    return b.add("Pad", [x, b.ints([0, 0, *zeros, 0, more, *zeros])], (n, c + more, *space),
+                 mode=mode)  # fmt: skip
+
+
+def pixels_of_channels(b: Builder, x: str) -> str:
+    """Channels as a spatial axis of SpaceToDepth."""
+    n, c, *space = b.shapes[x]
+    if len(space) != 2 or c % 2 or space[1] % 2:
+        return plain(b, x)
+    y = b.transpose(x, 0, 2, 1, 3)
+    shape = (n, 4 * space[0], c // 2, space[1] // 2)
+    y = b.add("SpaceToDepth", [y], shape, blocksize=2)
+    y = b.add("DepthToSpace", [y], (n, space[0], c, space[1]), blocksize=2)
+    return b.transpose(y, 0, 2, 1, 3)
+
+
 def padded_shortcut(b: Builder, x: str) -> str:
     """x, padded by zero channels, plus a wider convolution; amounts as constant or computed."""
     n, c, *space = b.shapes[x]
@@ -352,7 +401,8 @@ MOVING: Mapping[str, Block] = {
     f.__name__: f
     for f in (
         concatenate, concatenate_space, split_and_join, split_and_add, split_last, slices,
-        strided, gather, padded_shortcut, pad_space, zero_channels, constant_like, flatten,
+        strided, strided_twice, gather, gather_one, recut, pad_channels, pixels_of_channels,
+        padded_shortcut, pad_space, zero_channels, constant_like, flatten,
         unflatten, merge, shuffle, squeezes, expands, tiles, pooling, reduces, resize, pixels,
         positions,
     )

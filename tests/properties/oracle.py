@@ -34,7 +34,7 @@ class Case:
     graph: Hypergraph
 
 
-def case(proto: onnx.ModelProto) -> Case:
+def analyse(proto: onnx.ModelProto) -> Case:
     model = unshare(load(proto))
     facts = infer_facts(model)
     return Case(proto, model, facts, interpret(model, facts))

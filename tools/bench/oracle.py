@@ -26,7 +26,7 @@ BAD = ("FAILED", "CRASHED", "TIMEOUT")
 
 @dataclass(slots=True)
 class Row:
-    """One file. smallest, reached: MACs as a share of dense; failures: what was not equal."""
+    """One file. smallest, reached: MACs as a share of dense; detail: what went wrong."""
 
     file: str
     result: str = "CRASHED"
@@ -69,6 +69,8 @@ def check(path: Path, budget: str) -> Row:
         row.max_error = report.max_error
         row.exact = any("equal in every bit" in c.detail for c in report.checks if c.passed)
         row.detail = "; ".join(f"{c.name}: {c.detail}" for c in report.checks if not c.passed)
+        if not report.passed and not runs(path):
+            row.result = "dense unusable"
     except NothingToPruneError as error:
         row.result, row.detail = "nothing to prune", str(error)
     except PrunecError as error:
@@ -76,6 +78,18 @@ def check(path: Path, budget: str) -> Row:
     except Exception:  # a crash is what this script looks for
         row.detail = " | ".join(traceback.format_exc(limit=-3).strip().splitlines())
     return row
+
+
+def runs(path: Path) -> bool:
+    """Whether onnxruntime accepts the dense model, without which there is no oracle."""
+    from prunec.compiler.errors import ModelError
+    from prunec.runtime.session import make_session
+
+    try:
+        make_session(path)
+    except ModelError:
+        return False
+    return True
 
 
 def check_apart(path: Path, budget: str, seconds: int, gigabytes: float) -> Row:
