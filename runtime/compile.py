@@ -170,6 +170,9 @@ def check_plan(subject: Subject, plan: Plan) -> None:
             raise PlanError(
                 f"$.costs[{resource!r}]: is {plan.costs.get(resource)}, but the model costs {true}"
             )
+    for resource in plan.costs:
+        if resource not in subject.graph.costs:
+            raise PlanError(f"$.costs[{resource!r}]: unknown resource")
     for resource, limit in plan.budget.items():
         if resource not in plan.costs:
             raise PlanError(f"$.budget[{resource!r}]: unknown resource")

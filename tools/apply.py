@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prunec.tools.main_job import add_model, beside, check_targets
 from prunec.tools.options import ANALYSING, OUTPUT, PROVING, SAYING, complete_files, run_settings
-from prunec.tools.plan_file import read_plan
+from prunec.tools.plan_file import blamed_on, read_plan
 from prunec.tools.render import Console
 from prunec.tools.summary import report_blocks, report_document
 
@@ -38,7 +38,8 @@ def run(space: argparse.Namespace, console: Console) -> int:
 
         progress("analysing")
         subject = open_model(model, settings.shapes, strict=settings.strict)
-        result = compile_model(subject, plan, settings, out, None, progress)
+        with blamed_on(plan_path):
+            result = compile_model(subject, plan, settings, out, None, progress)
     console.result(
         lambda: report_document(model, result, out, None),
         report_blocks(result, out, None),

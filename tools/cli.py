@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from prunec.compiler.errors import PrunecError, UsageError
 from prunec.compiler.spec import suggest
-from prunec.tools.options import Parser, add_options, complete_files, settle
+from prunec.tools.options import Parser, add_options, settle
 
 if TYPE_CHECKING:
     from prunec.tools.render import Console
@@ -177,29 +177,16 @@ def build_parser(name: str = MAIN_JOB) -> Parser:
         )  # fmt: skip
     else:
         parser = Parser(prog=f"prunec {name}", description=COMMANDS[name].capitalize() + ".")
-    _fill(parser, name)
+    fill_parser(parser, name)
     return parser
 
 
-def _fill(parser: argparse.ArgumentParser, name: str) -> None:
+def fill_parser(parser: argparse.ArgumentParser, name: str) -> None:
+    """Add the arguments and options of a command."""
     command = _module(name)
     command.configure(parser)
     for title, options in command.OPTIONS.items():
         add_options(parser, title, options)
-
-
-def completion_parser() -> argparse.ArgumentParser:
-    """Everything in one parser, for the completion scripts only."""
-    parser = build_parser()
-    for action in parser._actions:
-        if not action.option_strings:
-            parser._remove_action(action)
-            break
-    commands = parser.add_subparsers(dest="command", parser_class=argparse.ArgumentParser)
-    for name, about in COMMANDS.items():
-        _fill(commands.add_parser(name, help=about, description=about), name)
-    complete_files(commands)
-    return parser
 
 
 class _Version(argparse.Action):
@@ -222,7 +209,7 @@ class _Completion(argparse.Action):
     def __call__(
         self, parser: argparse.ArgumentParser, space: object, shell: object, *_: object
     ) -> NoReturn:
-        import shtab
+        from prunec.tools.completion import script
 
-        print(shtab.complete(completion_parser(), str(shell)))
+        print(script(str(shell)))
         raise SystemExit(0)

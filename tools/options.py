@@ -247,8 +247,8 @@ def settle(space: argparse.Namespace, options: Iterable[Option]) -> None:
 
 def choosing_options(space: argparse.Namespace, overrides: Mapping[str, Override]) -> Options:
     """How to choose. Raises UsageError for unknown components."""
-    from prunec.compiler.spec import parse
     from prunec.compiler.extensions import extended
+    from prunec.compiler.spec import parse
     from prunec.passes.criteria import CRITERIA
     from prunec.passes.pipeline import Options
     from prunec.passes.solvers import SOLVERS
@@ -294,7 +294,6 @@ def run_settings(space: argparse.Namespace) -> Settings:
 def components_help() -> str:
     """Every criterion and solver with its options, their defaults and what it does."""
     from prunec.compiler.spec import describe
-    from prunec.compiler.extensions import extended
     from prunec.passes.criteria import CRITERIA
     from prunec.passes.solvers import SOLVERS
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,11 +18,20 @@ def read_plan(path: Path) -> Plan:
     from prunec.compiler.plan import Plan
 
     try:
-        return Plan.from_json(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise PlanError(f"{path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise PlanError(f"{path}: is not a plan (a binary file)") from error
+    with blamed_on(path):
+        return Plan.from_json(text)
+
+
+@contextmanager
+def blamed_on(path: Path) -> Iterator[None]:
+    """Let the faults that are found in a plan name its file."""
+    try:
+        yield
     except PlanError as error:
         raise PlanError(f"{path}: {error}") from error
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prunec.tools.main_job import add_model
 from prunec.tools.options import ANALYSING, SAYING, Option, complete_files, run_settings, whole
-from prunec.tools.plan_file import read_plan
+from prunec.tools.plan_file import blamed_on, read_plan
 from prunec.tools.render import Console
 from prunec.tools.summary import check_table, cost_table
 
@@ -40,7 +40,8 @@ def run(space: argparse.Namespace, console: Console) -> int:
 
         progress("analysing")
         subject = open_model(space.dense, settings.shapes, strict=settings.strict)
-        check_plan(subject, plan)
+        with blamed_on(Path(space.plan)):
+            check_plan(subject, plan)
         pruned = load(space.pruned)
         progress("verifying")
         result = verify(subject, plan, pruned, Path(space.pruned), seed=space.seed)

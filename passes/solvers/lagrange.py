@@ -51,7 +51,7 @@ def relax(
     if program is None:
         return None
     bound, best = np.inf, start or ()
-    search = _Multipliers(len(problem.limits), problem.objective(problem.dense()))
+    search = _Multipliers(len(problem.limits), problem.objective(problem.dense()), gap)
     for _ in range(40):
         value, counts = program.maximise(search.at)
         bound = min(bound, value)
@@ -115,19 +115,30 @@ def _raised(problem: Problem, kept: Sequence[IntArray]) -> Problem:
     return replace(problem, values=tuple(values), levels=tuple(levels))
 
 
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A tangent of L: at this multiplier it has this value and slope."""
+
+    at: float
+    value: float
+    slope: float
+
+
 class _Multipliers:
     """Where to evaluate L next; u is per limit-sized unit of cost."""
 
-    def __init__(self, limits: int, objective: float) -> None:
+    def __init__(self, limits: int, objective: float, gap: float) -> None:
         self.at = np.full(limits, objective / limits)
-        self._low, self._high = 0.0, np.inf
+        self._enough = 0.02 * gap
+        self._low: _Cut | None = None
+        self._high: _Cut | None = None
         self._pace = 1.0
         self._best = np.inf
 
     def step(self, value: float, excess: FloatArray, objective: float) -> bool:
         """Move along the subgradient -excess; False when no further step can help."""
         if len(self.at) == 1:
-            return self._bisect(float(excess[0]))
+            return self._cut(_Cut(float(self.at[0]), value, -float(excess[0])))
         # Polyak's step length towards the best feasible objective, halved where L did not fall.
         direction = np.where((self.at <= 0) & (excess < 0), 0.0, excess)
         norm = float(direction @ direction)
@@ -139,14 +150,30 @@ class _Multipliers:
         self.at = np.maximum(0.0, self.at + length * direction)
         return True
 
-    def _bisect(self, excess: float) -> bool:
-        here = float(self.at[0])
-        if excess > 0:
-            self._low = here
+    def _cut(self, cut: _Cut) -> bool:
+        """Kelley's cutting planes: next is where the two innermost tangents meet.
+
+        L is convex and piecewise linear, so their meeting point is below its minimum: once that
+        is hardly lower than the best value, more evaluations are wasted.
+        """
+        if cut.slope < 0:
+            self._low = cut
         else:
-            self._high = here
-        self.at[0] = 2 * here if self._high == np.inf else (self._low + self._high) / 2
-        return self._high - self._low > 1e-9 * max(self._high, 1e-9)
+            self._high = cut
+        self._best = min(self._best, cut.value)
+        low, high = self._low, self._high
+        if high is None:
+            self.at[0] = 2 * cut.at
+            return True
+        if low is None:  # without the limit the optimum is within it
+            self.at[0] = cut.at / 2
+            return cut.at > 1e-9
+        if high.slope - low.slope <= 0:
+            return False
+        crossing = low.value - high.value + high.slope * high.at - low.slope * low.at
+        self.at[0] = crossing / (high.slope - low.slope)
+        floor = low.value + low.slope * (float(self.at[0]) - low.at)
+        return self._best - floor > self._enough * abs(self._best)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

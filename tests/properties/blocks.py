@@ -64,7 +64,7 @@ def group_norm(b: Builder, x: str) -> str:
     c = b.shapes[x][1]
     if b.opset < 21 or c % 2:
         return instance_norm(b, x)
-    g = b.pick((2, c))
+    g = b.pick((2, 2, c))
     inputs = [x, b.integers(c), b.integers(c)]
     return b.tame(b.add("GroupNormalization", inputs, num_groups=g, epsilon=1.0))
 
@@ -245,7 +245,7 @@ def where(b: Builder, x: str) -> str:
 
 
 def layer_norm(b: Builder, x: str) -> str:
-    n, c, *space = b.shapes[x]
+    _n, c, *space = b.shapes[x]
     rank = len(space)
     if b.opset < 17:
         return b.tame(b.add("LpNormalization", [x], axis=1, p=1))
@@ -260,7 +260,10 @@ def softmax(b: Builder, x: str) -> str:
 
 
 def response_norm(b: Builder, x: str) -> str:
-    return b.tame(b.add("LRN", [x], size=3)) if len(b.shapes[x]) == 4 else b.relu(x)
+    if len(b.shapes[x]) != 4:
+        return b.relu(x)
+    y = b.add("LRN", [x], size=3, alpha=3.0, beta=1.0)
+    return b.tame(b.add("Mul", [y, b.store(np.array(32, np.float32))]))
 
 
 def mean_variance(b: Builder, x: str) -> str:
@@ -278,7 +281,7 @@ def extremes(b: Builder, x: str) -> str:
 
 def rotated(b: Builder, x: str) -> str:
     """Channels as a spatial axis, or as the batch, of a convolution or a pool."""
-    n, c, *space = b.shapes[x]
+    n, _c, *space = b.shapes[x]
     rank = len(space)
     if b.chance():
         perm = (1, 0, *range(2, 2 + rank))

@@ -71,7 +71,7 @@ class Builder:
     # What changed between opsets.
 
     def axes(self, op: str, x: str, axes: Sequence[int], shape: Sequence[int], **kw: Any) -> str:
-        """An op whose `axes` became an input: Squeeze, Unsqueeze and ReduceSum in 13, others in 18."""
+        """An op whose `axes` became an input, most in 18, a few in 13."""
         since = 13 if op in ("Squeeze", "Unsqueeze", "ReduceSum") else 18
         if self.opset >= since:
             return self.add(op, [x, self.ints(axes)], shape, **kw)
@@ -99,7 +99,7 @@ class Builder:
     # Layers.
 
     def conv(self, x: str, m: int = 0, k: int = 1, group: int = 1, bias: bool | None = None) -> str:
-        n, c, *space = self.shapes[x]
+        _n, c, *space = self.shapes[x]
         m = m or int(self.pick((4, 8, 6)))
         w = self.integers(m, c // group, *[k] * len(space))
         return self.conv_with(x, w, group, bias)

@@ -11,7 +11,7 @@ from properties.builder import Builder
 
 
 def concatenate(b: Builder, x: str) -> str:
-    n, c, *space = b.shapes[x]
+    n, _c, *space = b.shapes[x]
     parts = [b.conv(x, b.pick((2, 4, 1))), b.conv(x, 4, k=3)]
     if b.chance():
         parts.append(x)
@@ -159,7 +159,7 @@ def pixels_of_channels(b: Builder, x: str) -> str:
 
 def padded_shortcut(b: Builder, x: str) -> str:
     """x, padded by zero channels, plus a wider convolution; amounts as constant or computed."""
-    n, c, *space = b.shapes[x]
+    _n, c, *space = b.shapes[x]
     before, after = b.pick(((2, 2), (0, 4), (4, 0)))
     y = b.conv(x, c + before + after, k=3)
     rank = len(space)
@@ -366,14 +366,12 @@ def resize(b: Builder, x: str) -> str:
 
 def pixels(b: Builder, x: str) -> str:
     """Space to channels and back, in both orders of DepthToSpace."""
-    n, c, *space = b.shapes[x]
+    n, _c, *space = b.shapes[x]
     if len(space) != 2:
         return plain(b, x)
     deep = b.conv(x, 16)
     mode = b.pick(("DCR", "CRD"))
-    wide = b.add(
-        "DepthToSpace", [deep], (n, 4, space[0] * 2, space[1] * 2), blocksize=2, mode=mode
-    )
+    wide = b.add("DepthToSpace", [deep], (n, 4, space[0] * 2, space[1] * 2), blocksize=2, mode=mode)
     wide = b.relu(wide)
     if b.chance():
         wide = b.conv(wide, 4)
@@ -382,7 +380,7 @@ def pixels(b: Builder, x: str) -> str:
 
 def positions(b: Builder, x: str) -> str:
     """ArgMax, TopK and CumSum."""
-    n, c, *space = b.shapes[x]
+    _n, _c, *space = b.shapes[x]
     kind = b.pick(("ArgMax", "TopK", "CumSum"))
     axis = b.pick((1, len(space) + 1))
     if kind == "CumSum":

@@ -77,8 +77,9 @@ def without(location: Location | None) -> Iterator[set[tuple[str, Location]]]:
     """Interpretations inside leave out the calls at `location`; yields the (kind, location) met."""
 
     class Mutant(Watched):
-        seen: set[tuple[str, Location]] = set()
+        pass
 
+    Mutant.seen = set()
     Mutant.without = location
     original = interpreter.Coupler
     interpreter.Coupler = Mutant  # type: ignore[misc]

@@ -115,5 +115,8 @@ def _check_names(dense: ir.Model, pruned: ir.Model) -> None:
     assert pruned.graph.name == dense.graph.name
     assert dict(pruned.metadata_props) == dict(dense.metadata_props)
     assert dict(pruned.opset_imports) == dict(dense.opset_imports)
-    for a, b in ((dense.graph.inputs, pruned.graph.inputs), (dense.graph.outputs, pruned.graph.outputs)):  # fmt: skip
-        assert [(v.name, v.dtype, v.shape) for v in a] == [(v.name, v.dtype, v.shape) for v in b]
+    for read in (lambda m: m.graph.inputs, lambda m: m.graph.outputs):
+        before_, after_ = read(dense), read(pruned)
+        assert [(v.name, v.dtype, v.shape) for v in before_] == [
+            (v.name, v.dtype, v.shape) for v in after_
+        ]

@@ -28,7 +28,7 @@ def test_gated_equals_pruned_around_one_block(name: str) -> None:
         check(subject, mask, seed)
 
 
-@pytest.mark.parametrize("name", sorted(BLOCKS))
+@pytest.mark.parametrize("name", sorted(BLOCKS.keys() - {"rotated"}))
 def test_every_block_leaves_something_to_prune(name: str) -> None:
     assert any(analyse(one_block(name, seed)).graph.edges for seed in range(4))
 

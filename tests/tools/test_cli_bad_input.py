@@ -144,10 +144,10 @@ def test_no_prunable_channel(refuse: Callable[..., str], tmp_path: Path) -> None
     refuse(3, path, "--budget", "bytes=1MB")
 
 
-def test_unknown_domain_freezes_all(refuse: Callable[..., str], tmp_path: Path) -> None:
+def test_unknown_domain_freezes_what_it_touches(refuse: Callable[..., str], tmp_path: Path) -> None:
     path = save(unknown_domain(), tmp_path / "odd.onnx")
-    line = refuse(3, path, *BUDGET, "--only", "w1") if False else None
-    assert line is None
+    assert "w1:0" not in refuse(2, path, *BUDGET, "--only", "w1:0").replace("'w1:0'", "")
+    assert "smallest reachable" in refuse(3, path, "--budget", "flops=0.01")
 
 
 def test_infeasible_budget_says_what_is_reachable(
@@ -315,19 +315,17 @@ def drop(path: str) -> Callable[[dict[str, Any]], None]:
         (change("budget/wishes", 3), "$.budget['wishes']"),
     ],
 )
-@pytest.mark.parametrize("command", ["apply"])
 def test_plans_edited_by_hand(
     refuse: Callable[..., str],
     planned: tuple[Path, Path],
     edit: Callable[[dict[str, Any]], None],
     where: str,
-    command: str,
 ) -> None:
     model, plan = planned
     body = json.loads(plan.read_text())
     edit(body)
     plan.write_text(json.dumps(body))
-    line = refuse(1, command, model, plan)
+    line = refuse(1, "apply", model, plan)
     assert where in line
     assert "net.plan.json" in line
 
@@ -366,7 +364,7 @@ def test_sigint_leaves_the_folder_as_it_was(tmp_path: Path, score: str) -> None:
     done = subprocess.run(
         [sys.executable, "-B", "-m", "prunec", "net.onnx", *BUDGET, "--score", score,
          "--data", "feeding.py:feeds"],
-        cwd=tmp_path, capture_output=True, text=True,
+        check=False, cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert done.stderr == "prunec: interrupted; nothing was written\n"
     assert done.stdout == ""

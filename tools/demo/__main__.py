@@ -31,14 +31,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Prune the digits network into a folder (default: the current one); returns the exit code."""
     folder = Path(*(sys.argv[1:] if argv is None else argv)[:1])
     output = folder / "digits.pruned.onnx"
-    command = [
-        _shortest(DIGITS), "--budget", "flops=0.46", "--score", "bn_scale", "--align", "8",
-        "--data", _shortest(IMAGES), "--bench", "--output", str(output), "--json",
-    ]  # fmt: skip
+    lines = [
+        [_shortest(DIGITS), "--budget", "flops=0.46", "--score", "bn_scale", "--align", "8"],
+        ["--data", _shortest(IMAGES), "--bench"],
+        ["--output", str(output), "--json"],
+    ]
     print(BEFORE)
-    print(f"$ prunec {shlex.join(command)}\n", flush=True)
+    print("$ prunec", " \\\n    ".join(map(shlex.join, lines)), end="\n\n", flush=True)
     with contextlib.redirect_stdout(io.StringIO()) as captured:
-        code = prunec(command)
+        code = prunec(sum(lines, []))
     if code == 0:
         print("\n".join(in_words(json.loads(captured.getvalue()))))
         print(f"\n{AFTER}")
@@ -53,7 +54,7 @@ def in_words(report: Mapping[str, Any]) -> list[str]:
     return [
         f"channels   {report['channels_removed']} of {report['channels']} removed",
         f"work       {quantity('flops', flops['dense'])} -> {quantity('flops', flops['pruned'])} "
-        f"multiply-accumulates an image: {flops['ratio']:.1%} of the dense network's",
+        f"multiply-accumulates an image: {flops['ratio']:.1%}",
         f"file       {quantity('bytes', size['dense'])} -> {quantity('bytes', size['pruned'])}",
         f"accuracy   {_right(accuracy['dense'])} -> {_right(accuracy['pruned'])} "
         f"of {accuracy['dense']['samples']} images that training never saw",
@@ -61,7 +62,7 @@ def in_words(report: Mapping[str, Any]) -> list[str]:
         f"one thread: {ratio['ratio']:.2f} x as fast "
         f"(95 % interval {ratio['low']:.2f} to {ratio['high']:.2f})",
         f"proof      {sum(c['passed'] for c in checks.values())} of {len(checks)} checks passed; "
-        "with the removed channels set to zero, the dense network gives the same outputs",
+        "with the removed channels\n           set to zero, the dense network gives the same outputs",
         f"written    {report['output']}, {report['plan']}",
     ]
 

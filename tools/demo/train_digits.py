@@ -140,11 +140,11 @@ def train(images: Tensor, labels: Tensor) -> nn.Module:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps)
     for _ in range(EPOCHS):
         order = torch.randperm(len(images), generator=random)
-        for index in order[: len(order) // BATCH * BATCH].split(BATCH):
-            rate = schedule.get_last_lr()[0]
+        for index in order[: len(order) // BATCH * BATCH].reshape(-1, BATCH):
+            rate = float(schedule.get_last_lr()[0])
             loss = F.cross_entropy(model(shifted(images[index], random)), labels[index])
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             with torch.no_grad():
                 shrink(model, rate * SLIMMING)
