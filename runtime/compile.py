@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -319,6 +320,9 @@ def staged(targets: Sequence[Path], subject: Subject | None = None) -> Iterator[
         for target in targets:
             if target.is_dir():
                 raise OutputError(f"{target}: is a directory; give a file name")
+            if target.exists() and not target.is_file():
+                # A rename would put a file where a device or a pipe was.
+                raise OutputError(f"{target}: is not a regular file; outputs replace files only")
             if source is not None and target.exists() and target.samefile(source):
                 raise OutputError(f"{target}: would overwrite the input; choose another --output")
             parent = target.parent.resolve()
@@ -332,7 +336,7 @@ def staged(targets: Sequence[Path], subject: Subject | None = None) -> Iterator[
             stage[target] = Path(folders[parent].name) / target.name
         yield stage
         for target, temporary in stage.items():
-            _move(temporary, target)
+            _move(temporary, target, frozenset(stage.values()))
     except OutputError as error:
         text = str(error)
         for target, temporary in stage.items():
@@ -343,9 +347,9 @@ def staged(targets: Sequence[Path], subject: Subject | None = None) -> Iterator[
             folder.cleanup()
 
 
-def _move(temporary: Path, target: Path) -> None:
+def _move(temporary: Path, target: Path, staged_files: frozenset[Path]) -> None:
     # External data first: a model without its data would be half an output.
-    beside = sorted(p for p in temporary.parent.glob(f"{temporary.name}.*"))
+    beside = sorted(set(temporary.parent.glob(f"{glob.escape(temporary.name)}.*")) - staged_files)
     try:
         for path in [*beside, temporary]:
             path.replace(target.parent / path.name)

@@ -104,6 +104,8 @@ def check_targets(source: Path, *targets: Path) -> None:
             raise OutputError(f"{target}: would overwrite the input or another output")
         if target.is_dir():
             raise OutputError(f"{target}: is a directory; give a file name")
+        if target.exists() and not target.is_file():
+            raise OutputError(f"{target}: is not a regular file; outputs replace files only")
         if not target.parent.is_dir():
             raise OutputError(f"{target}: the folder {target.parent} does not exist")
         if not os.access(target.parent, os.W_OK):

@@ -29,13 +29,12 @@ def written() -> set[tuple[str, Location]]:
     """(kind, location) of every call in the rules' sources."""
     found = set()
     for path in (*sorted(RULES_FOLDER.glob("*.py")), Path(labels_module.__file__)):
+        owner = "c" if path.parent == RULES_FOLDER else "self"
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                owner = node.func.value
-                mine = ("c",) if path.parent == RULES_FOLDER else ("self",)
-                if isinstance(owner, ast.Name) and owner.id in mine:
-                    if node.func.attr in ("tie", "factor", "freeze"):
-                        found.add((node.func.attr, (path.name, node.lineno)))
+            match node:
+                case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=kind)):
+                    if name == owner and kind in ("tie", "factor", "freeze"):
+                        found.add((kind, (path.name, node.lineno)))
     # `freeze` is itself written as a tie.
     return {x for x in found if x[0] != "tie" or x[1][0] != "labels.py" or "cells" in line_of(x[1])}
 

@@ -173,6 +173,26 @@ def test_unwritable_outputs(refuse: Callable[..., str], tmp_path: Path) -> None:
     assert "another output" in refuse(1, path, *BUDGET, "-o", same, "--plan-out", same)
 
 
+def test_outputs_never_replace_what_is_no_file(refuse: Callable[..., str], tmp_path: Path) -> None:
+    path = save(two_convs(), tmp_path / "net.onnx")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert "not a regular file" in refuse(1, path, *BUDGET, "-o", pipe)
+    assert "not a regular file" in refuse(1, path, *BUDGET, "--plan-out", pipe)
+    assert pipe.is_fifo()
+
+
+def test_a_target_of_a_fifo_is_refused_by_the_writer_too(tmp_path: Path) -> None:
+    from prunec.compiler.errors import OutputError
+    from prunec.runtime.compile import staged
+
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OutputError, match="not a regular file"), staged([pipe]):
+        raise AssertionError("must not get here")
+    assert pipe.is_fifo()
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_read_only_folder(refuse: Callable[..., str], tmp_path: Path) -> None:
     path = save(two_convs(), tmp_path / "net.onnx")

@@ -79,6 +79,14 @@ def test_output_and_plan_go_where_they_are_told(model: Path, capsys: Capture) ->
     assert (folder / "p").read_bytes() == (folder / "a.plan.json").read_bytes()
 
 
+def test_an_output_may_have_any_name(model: Path, capsys: Capture) -> None:
+    """The plan's name starts with the model's: neither is taken for data of the other."""
+    folder = model.parent / "there"
+    folder.mkdir()
+    assert prunec(capsys, model, "--budget", "flops=0.6", "-o", folder / "small[1]").code == 0
+    assert set(files(folder)) == {"small[1]", "small[1].plan.json"}
+
+
 def test_old_outputs_are_replaced(model: Path, capsys: Capture) -> None:
     target = model.parent / "net.pruned.onnx"
     target.write_text("old")

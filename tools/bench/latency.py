@@ -141,9 +141,13 @@ def measure(model: Path, a: argparse.Namespace) -> list[Figure]:
         dense = macs(model)
         shares = [f"MACs {macs(path) / dense:.4f}" for path in files.values()]
     figures = [Figure(f"{name}: dense", 1e3 * result.models[0].median_s, "ms", form=".2f")]
-    for label, ratio, share in zip(files, result.ratios, shares, strict=True):
+    rows = zip(files, result.ratios, result.models[1:], shares, strict=True)
+    for label, ratio, timing, share in rows:
         bar = LEAST_SPEEDUP.get(name) if label == "prunec" else None
-        note = f"{share}; 95 % interval {ratio.low:.3f} to {ratio.high:.3f}"
+        best = result.models[0].fastest_s / timing.fastest_s
+        note = (
+            f"{share}; 95 % interval {ratio.low:.2f} to {ratio.high:.2f}; fastest runs {best:.2f}"
+        )
         figures.append(Figure(f"{name}: {label}", ratio.ratio, "x", least=bar, note=note))
     return figures
 

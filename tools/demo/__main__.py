@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(BEFORE)
     print("$ prunec", " \\\n    ".join(map(shlex.join, lines)), end="\n\n", flush=True)
     with contextlib.redirect_stdout(io.StringIO()) as captured:
-        code = prunec(sum(lines, []))
+        code = prunec([word for line in lines for word in line])
     if code == 0:
         print("\n".join(in_words(json.loads(captured.getvalue()))))
         print(f"\n{AFTER}")
@@ -62,7 +62,8 @@ def in_words(report: Mapping[str, Any]) -> list[str]:
         f"one thread: {ratio['ratio']:.2f} x as fast "
         f"(95 % interval {ratio['low']:.2f} to {ratio['high']:.2f})",
         f"proof      {sum(c['passed'] for c in checks.values())} of {len(checks)} checks passed; "
-        "with the removed channels\n           set to zero, the dense network gives the same outputs",
+        "with the removed channels",
+        "           set to zero, the dense network gives the same outputs",
         f"written    {report['output']}, {report['plan']}",
     ]
 
