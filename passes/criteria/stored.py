@@ -58,3 +58,9 @@ def _sums(array: NDArray[Any], p: int, axes: list[int]) -> FloatArray:
         summed = flat[:, 0] if flat.shape[1] == 1 else flat @ np.ones(flat.shape[1], flat.dtype)
         return np.asarray(summed.reshape(shape), np.float64)
     return np.asarray(powers.sum(axis=tuple(others), dtype=np.float64))
+
+
+def require_finite(model: ir.Model, graph: Hypergraph) -> None:
+    """Raise ModelError if a parameter of a removable channel is NaN or infinite."""
+    for _ in axis_sums(model, graph, 1):
+        pass
