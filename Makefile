@@ -16,10 +16,10 @@ SOURCES := setup.cfg pyproject.toml constraints.txt README.md LICENSE \
 
 # $(call install,VENV,EXTRAS). Modules deleted since the last build would survive in build/lib.
 define install
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-		echo 'prunec needs Python >= 3.11; name one: make $@ PYTHON=/path/to/python3.11' >&2; \
+	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo 'prunec needs Python >= 3.11; name one: make ... PYTHON=/path/to/python3.11' >&2; \
 		exit 1; }
-	@test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+	@test -x $(1)/bin/python || '$(PYTHON)' -m venv $(1)
 	@rm -rf build/lib build/bdist.*
 	$(1)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt '.[$(2)]'
 	@touch $@

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from prunec.compiler.assemble import assemble
 from prunec.compiler.diagnostics import Diagnostic, Severity
+from prunec.compiler.errors import ModelError
 from prunec.compiler.facts import Facts
 from prunec.compiler.hypergraph import Axis, Hypergraph, WeightInfo
 from prunec.compiler.labels import AxisLabels, Coupler
@@ -39,7 +40,7 @@ def interpret(model: ir.Model, facts: Facts, rules: Mapping[str, Rule] | None = 
         tuple(run.reads),
         run.made,
         frozenset(run.constant),
-        tuple(sorted(set(run.diagnostics))),
+        tuple(dict.fromkeys(run.diagnostics)),
     )
 
 
@@ -184,6 +185,8 @@ class _Run:
             if dtype is None or name not in self.facts.shapes or name not in self.labels:
                 continue
             shape = self.facts.shapes[name]
+            if len(shape) > 1 and 0 in shape:
+                raise ModelError(f"weight {name} has shape {shape}: no elements to work with")
             is_float = dtype in FLOATS or np.dtype(self.facts.dtypes.get(name, "i8")).kind == "f"
             counted = bool(matters and shape and is_float)
             itemsize = self.facts.dtypes[name].itemsize if name in self.facts.dtypes else 0

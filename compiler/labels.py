@@ -14,6 +14,10 @@ AxisLabels = tuple[Labels, ...]  # one array per axis of a value
 FROZEN = 0
 
 
+class Unsupported(Exception):
+    """Raised by a rule for a form that it cannot follow; the node is frozen, with this reason."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Tie:
     """A recorded equality ``left == right``: who asked for it, and why."""
@@ -118,7 +122,13 @@ class Coupler:
         """Make labels equal, element by element, with numpy broadcasting."""
         if left is right:
             return
-        left, right = (a.reshape(-1) for a in np.broadcast_arrays(left, right))
+        try:
+            pair = np.broadcast_arrays(left, right)
+        except ValueError:
+            raise Unsupported(
+                f"axes of {left.shape} and {right.shape} channels meet ({reason})"
+            ) from None
+        left, right = (a.reshape(-1) for a in pair)
         self.ties.append(Tie(left, right, self.node, reason))
         self._union(left, right)
 

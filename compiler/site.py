@@ -11,11 +11,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from prunec.compiler.constants import attribute, axes_of
-from prunec.compiler.labels import AxisLabels, Coupler
+from prunec.compiler.labels import AxisLabels, Coupler, Unsupported
 
-
-class Unsupported(Exception):
-    """Raised by a rule for a form that it cannot follow; the node is frozen, with this reason."""
+__all__ = ["Rule", "Site", "Unsupported", "is_frozen", "product", "stay"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

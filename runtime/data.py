@@ -85,7 +85,7 @@ def load_data(spec: DataSpec, inputs: Sequence[InputSpec]) -> Dataset:
     Raises DataError where the path is missing, empty or of no known form.
     """
     if spec.limit is not None and spec.limit < 1:
-        raise DataError(f"--limit must be at least 1, not {spec.limit}")
+        raise DataError(f"--samples must be at least 1, not {spec.limit}")
     if spec.batch < 1:
         raise DataError(f"the batch size must be at least 1, not {spec.batch}")
     fixed = {

@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
-from prunec.compiler.errors import UsageError
+from prunec.compiler.errors import ModelError
 from prunec.compiler.extensions import extended
 from prunec.compiler.facts import Facts
 from prunec.compiler.hypergraph import Hypergraph
@@ -53,6 +53,6 @@ def open_model(source: Source, shapes: Shapes | None = None, *, strict: bool = F
     facts = infer_facts(model, shapes)
     graph = interpret(model, facts, extended(RULES, "prunec.rules"))
     if strict and graph.diagnostics:
-        raise UsageError(f"--strict: {graph.diagnostics[0]}")
+        raise ModelError(f"--strict: {graph.diagnostics[0]}")
     path = Path(source) if isinstance(source, str | os.PathLike) else None
     return Subject(loaded, model, facts, graph, graph_digest(loaded), dict(shapes or {}), path)

@@ -125,8 +125,10 @@ CHOOSING: tuple[Option, ...] = (
         "N",
     ),
     Option("min_keep", "keep at least N channels per hyperedge", whole(1), "N", default=1),
-    Option("keep", "leave hyperedges alone that match", metavar="REGEX", many=True),
-    Option("only", "touch no hyperedges but those that match", metavar="REGEX", many=True),
+    Option(
+        "keep", "leave hyperedges alone whose name or weights match", metavar="REGEX", many=True
+    ),
+    Option("only", "touch only hyperedges whose name or weights match", metavar="REGEX", many=True),
     Option("max_gap", "fail unless the optimality gap is proven to be at most G", share, "G"),
 )
 ANALYSING: tuple[Option, ...] = (
@@ -160,8 +162,16 @@ PROVING: tuple[Option, ...] = (
     Option("bench", "measure the latency of both models", bool, default=False),
     *RUNNING,
 )
-OUTPUT = Option("output", "the pruned model", metavar="PATH", short="-o", file=True)
-PLAN_OUT = Option("plan_out", "the plan", metavar="PATH", file=True)
+OUTPUT = Option(
+    "output",
+    "the pruned model (default: MODEL.pruned.onnx beside the model)",
+    metavar="PATH",
+    short="-o",
+    file=True,
+)
+PLAN_OUT = Option(
+    "plan_out", "the plan (default: *.plan.json beside the output)", metavar="PATH", file=True
+)
 SAYING: tuple[Option, ...] = (
     Option("json", "one JSON document on stdout, nothing else", bool, default=False),
     Option("quiet", "print nothing but errors", bool, short="-q", default=False),

@@ -136,6 +136,8 @@ class _Builder:
 
     def _add_term(self, term: Term, total: Sum, unit: float) -> float:
         """Add ``unit * term`` to `total`; returns its constant part."""
+        if not term.factors:
+            return unit * term.scale
         factors = sorted(term.factors, key=self._number_of_steps)
         other = self._share(factors.pop())
         while len(factors) > 1:

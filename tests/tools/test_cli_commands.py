@@ -125,13 +125,13 @@ def test_diff_of_plans_and_of_models(model: Path, pruned: Path, capsys: Capture)
 
 
 def test_bench_says_what_ran_and_whether_it_is_faster(model: Path, capsys: Capture) -> None:
-    words = ("bench", model, model, "--rounds", 5, "--seconds", 0.2)
+    words = ("bench", model, model, "--rounds", 5, "--seconds", 0.1)
     done = prunec(capsys, *words)
     assert done.code in (0, 5)
     assert "ran on cpu, 1 thread" in done.out
     body = json.loads(prunec(capsys, *words, "--json").out)
     assert len(body["models"]) == 2
-    assert prunec(capsys, "bench", model, "--rounds", 5, "--seconds", 0.2).code == 0
+    assert prunec(capsys, "bench", model, "--rounds", 5, "--seconds", 0.1).code == 0
 
 
 def test_bench_exit_codes(model: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,7 +100,11 @@ def test_no_verify_says_so(model: Path, capsys: Capture) -> None:
     assert "gated" not in done.out
 
 
-def test_bench_and_accuracy_appear_in_the_summary(model: Path, capsys: Capture) -> None:
+def test_bench_and_accuracy_appear_in_the_summary(
+    model: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prunec.runtime.bench.WARM_UP_S", 0.01)
+    monkeypatch.setattr("prunec.runtime.bench.SAMPLE_S", 0.0005)
     data = model.parent / "data.npz"
     rng = np.random.default_rng(0)
     np.savez(
