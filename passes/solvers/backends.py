@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prunec.compiler.errors import MissingDependencyError, SolverError, UsageError
 
@@ -108,7 +108,7 @@ def _run_highs(program: pulp.LpProblem, request: Request) -> Answer:
     if request.start:
         given = [(v.index, request.start[v.name]) for v in variables if v.name in request.start]
         highs.setSolution(len(given), [i for i, _ in given], [x for _, x in given])
-    highs.run()
+    _solve_interruptibly(highs)
     verdict = {
         highspy.HighsModelStatus.kOptimal: Verdict.FINISHED,
         highspy.HighsModelStatus.kModelEmpty: Verdict.FINISHED,
@@ -132,6 +132,19 @@ def _run_highs(program: pulp.LpProblem, request: Request) -> Answer:
         float(bound) if abs(bound) < 1e30 and (usable or request.integer) else None,
         {} if request.integer or not usable else {v.name: duals[v.index] for v in variables},
     )
+
+
+def _solve_interruptibly(highs: Any) -> None:
+    """Solve in a thread: a signal can't reach Python while HiGHS holds the main one."""
+    highs.HandleUserInterrupt = True
+    thread = highs.startSolve()
+    try:
+        while not highs.wait(0.1)[0]:
+            pass
+    except KeyboardInterrupt:
+        highs.cancelSolve()
+        thread.join()
+        raise
 
 
 def _run_cbc(program: pulp.LpProblem, request: Request) -> Answer:

@@ -213,5 +213,5 @@ def test_image_options_are_refused_for_arrays(archive: Path, model: ir.Model) ->
 
 
 def test_a_limit_below_one_is_refused(archive: Path, model: ir.Model) -> None:
-    with pytest.raises(DataError, match="--limit"):
+    with pytest.raises(DataError, match="--samples"):
         opened(archive, model, limit=0)

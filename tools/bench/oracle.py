@@ -81,13 +81,15 @@ def check(path: Path, budget: str) -> Row:
 
 
 def runs(path: Path) -> bool:
-    """Whether onnxruntime accepts the dense model, without which there is no oracle."""
-    from prunec.compiler.errors import ModelError
+    """Whether onnxruntime runs the dense model, without which there is no oracle."""
+    from prunec.compiler.errors import PrunecError
+    from prunec.runtime.inputs import random_feeds
     from prunec.runtime.session import make_session
 
     try:
-        make_session(path)
-    except ModelError:
+        session = make_session(path, optimise=False)
+        session.run(random_feeds(session.inputs, 0))
+    except PrunecError:
         return False
     return True
 

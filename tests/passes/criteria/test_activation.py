@@ -38,12 +38,12 @@ def stats(mean: Mapping[Axis, list[float]], nonzero: Mapping[Axis, list[float]])
     )
 
 
-def test_scores_are_means_over_read_axes_divided_by_the_hyperedge_mean() -> None:
+def test_scores_are_means_over_read_axes_as_shares_of_the_hyperedge() -> None:
     x, y, z = ("x", 1), ("y", 1), ("z", 1)
     hypergraph = graph({x: [0, 1, 2], y: [0, 1, 2, -1], z: [3, 4]}, reads=(x, y, z))
     data = stats({x: [1, 2, 3], y: [3, 2, 7, 99], z: [0.5, 1.5]}, {})
     np.testing.assert_allclose(
-        Activation()(MODEL, hypergraph, data), [2 / 3, 2 / 3, 5 / 3, 0.5, 1.5]
+        Activation()(MODEL, hypergraph, data), [2 / 9, 2 / 9, 5 / 9, 0.25, 0.75]
     )
 
 
@@ -51,7 +51,9 @@ def test_positions_of_a_group_on_one_axis_are_averaged() -> None:
     x = ("flat", 1)
     hypergraph = graph({x: [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]}, reads=(x,))
     data = stats({x: [0, 2, 2, 2, 3, 3, 1, 1, 1, 1]}, {})
-    np.testing.assert_allclose(Activation()(MODEL, hypergraph, data), [0.5, 1, 1.5, 1, 1])
+    np.testing.assert_allclose(
+        Activation()(MODEL, hypergraph, data), [1 / 6, 2 / 6, 3 / 6, 0.5, 0.5]
+    )
 
 
 def test_nonzero_ranks_by_frequency() -> None:
@@ -59,14 +61,14 @@ def test_nonzero_ranks_by_frequency() -> None:
     hypergraph = graph({x: [0, 1, 2, 3, 4]}, reads=(x,))
     data = stats({x: [9, 9, 9, 9, 9]}, {x: [0, 0.5, 1, 0.25, 0.75]})
     scores = Activation("nonzero")(MODEL, hypergraph, data)
-    np.testing.assert_allclose(scores, [0, 1, 2, 0.5, 1.5])
+    np.testing.assert_allclose(scores, [0, 1 / 3, 2 / 3, 0.25, 0.75])
 
 
 def test_groups_that_nobody_reads_score_their_hyperedges_mean() -> None:
     x = ("x", 1)
     hypergraph = graph({x: [0, 1, -1]}, reads=(x,))
     scores = Activation()(MODEL, hypergraph, stats({x: [1, 3, 50]}, {}))
-    np.testing.assert_allclose(scores[:3], [0.5, 1.5, 1])
+    np.testing.assert_allclose(scores[:3], [1 / 6, 3 / 6, 2 / 6])
     assert np.isfinite(scores).all()
 
 
@@ -74,7 +76,7 @@ def test_a_hyperedge_that_never_fires_scores_zero() -> None:
     x = ("x", 1)
     hypergraph = graph({x: [0, 1, 2, 3, 4]}, reads=(x,))
     scores = Activation()(MODEL, hypergraph, stats({x: [0, 0, 0, 1, 1]}, {}))
-    np.testing.assert_allclose(scores, [0, 0, 0, 1, 1])
+    np.testing.assert_allclose(scores, [0, 0, 0, 0.5, 0.5])
 
 
 def test_without_data_it_says_what_to_give() -> None:

@@ -39,13 +39,25 @@ def test_magnitude_sums_over_all_members_of_a_group(p: int) -> None:
     total = (np.abs(w["conv1.weight"]) ** p).sum((1, 2, 3))
     total += np.abs(w["bn.weight"]) ** p + np.abs(w["bn.bias"]) ** p
     total += (np.abs(w["conv2.weight"]) ** p).sum((0, 2, 3))
-    got = scores(Magnitude(p=p, normalise=False), chain())[:8]
+    got = scores(Magnitude(p=p, normalise="none"), chain())[:8]
     np.testing.assert_allclose(got, total ** (1 / p), rtol=1e-6)
 
 
-def test_magnitude_is_normalised_per_hyperedge() -> None:
-    got = scores(Magnitude(), chain())
-    np.testing.assert_allclose([got[:8].mean(), got[8:].mean()], [1, 1], rtol=1e-6)
+def test_magnitude_takes_shares_of_every_weight() -> None:
+    w = weights(chain())
+    first, second = w["conv1.weight"] ** 2, w["conv2.weight"] ** 2
+    want = first.sum((1, 2, 3)) / first.sum() + second.sum((0, 2, 3)) / second.sum()
+    np.testing.assert_allclose(scores(Magnitude(), chain())[:8], want, rtol=1e-6)
+
+
+def test_magnitude_per_hyperedge_counts_the_weights_that_it_runs_through() -> None:
+    got = scores(Magnitude(normalise="hyperedge"), chain())
+    np.testing.assert_allclose([got[:8].sum(), got[8:].sum()], [2, 2], rtol=1e-6)
+
+
+def test_an_unknown_scale_gets_the_nearest_match() -> None:
+    with pytest.raises(UsageError, match="did you mean 'tensor'"):
+        Magnitude(normalise="tensors")
 
 
 def test_running_statistics_have_no_magnitude() -> None:
