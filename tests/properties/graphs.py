@@ -5,9 +5,10 @@ from __future__ import annotations
 import onnx
 from properties.blocks import COMBINING
 from properties.builder import SPACE, Builder
+from properties.cuts import CUTTING
 from properties.moves import MOVING
 
-BLOCKS = {**COMBINING, **MOVING}
+BLOCKS = {**COMBINING, **CUTTING, **MOVING}
 OPSETS = (11, 13, 18, 21)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import collections
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -20,6 +21,10 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prunec.compiler.diagnostics import Diagnostic
 
 BAD = ("FAILED", "CRASHED", "TIMEOUT")
 
@@ -55,7 +60,7 @@ def check(path: Path, budget: str) -> Row:
         subject = open_model(path)
         graph = subject.graph
         row.hyperedges = len(graph.edges)
-        row.diagnostics = dict(collections.Counter(d.code for d in graph.diagnostics))
+        row.diagnostics = dict(collections.Counter(reason(d) for d in graph.diagnostics))
         dense = graph.costs["flops"](graph.dense())
         least = graph.costs["flops"]([int(edge_levels(e, None, 1, False)[0]) for e in graph.edges])
         row.smallest = least / dense if dense else None
@@ -78,6 +83,12 @@ def check(path: Path, budget: str) -> Row:
     except Exception:  # a crash is what this script looks for
         row.detail = " | ".join(traceback.format_exc(limit=-3).strip().splitlines())
     return row
+
+
+def reason(diagnostic: Diagnostic) -> str:
+    """What happened, without the names of values: equal for equal causes."""
+    cause = re.sub(r"the shape of .* is not", "a shape is not", diagnostic.message)
+    return f"{diagnostic.code} ({cause.partition(';')[0]})"
 
 
 def runs(path: Path) -> bool:
@@ -120,11 +131,12 @@ def line(row: Row) -> str:
     def number(value: float | None, form: str) -> str:
         return "-" if value is None else format(value, form)
 
-    codes = " ".join(f"{code}:{n}" for code, n in sorted(row.diagnostics.items()))
+    count = sum(row.diagnostics.values())
     return (
         f"{row.file:56} {row.result:16} {row.hyperedges:4} {number(row.smallest, '.3f'):>6} "
         f"{number(row.reached, '.4f'):>7} {number(row.max_error, '.1e'):>8} "
-        f"{'exact' if row.exact else '-':5} {row.seconds:6.1f} s  {codes}"
+        f"{'exact' if row.exact else '-':5} {row.seconds:6.1f} s"
+        + (f"  {count} diagnostics" if count else "")
         + (f"\n    {row.detail}" if row.detail else "")
     )
 
@@ -161,10 +173,12 @@ def main() -> int:
     for result, count in sorted(collections.Counter(row.result for row in rows).items()):
         print(f"{result:20} {count}")
     print(f"{'of them exact':20} {sum(row.exact for row in rows)}")
-    codes: collections.Counter[str] = collections.Counter()
+    reasons: collections.Counter[str] = collections.Counter()
     for row in rows:
-        codes.update(row.diagnostics)
-    print("diagnostics:", ", ".join(f"{code} {n}" for code, n in codes.most_common()))
+        reasons.update(row.diagnostics)
+    print("\ndiagnostics:")
+    for text, count in reasons.most_common():
+        print(f"{count:6}  {text}")
     failed = not rows or any(row.result in BAD for row in rows)
     print("FAIL" if failed else "PASS")
     return int(failed)

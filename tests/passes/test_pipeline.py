@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from nets import chain, conv, residual
+from properties.builder import Builder
+from properties.oracle import analyse
+
+from prunec.compiler.errors import (
+    GapError,
+    InfeasibleBudgetError,
+    NothingToPruneError,
+    SolverError,
+    UsageError,
+)
+from prunec.compiler.hypergraph import Hyperedge
+from prunec.compiler.plan import Plan
+from prunec.compiler.problem import Problem, Solution, Status
+from prunec.passes.criteria.random import Random
+from prunec.passes.pipeline import Options, Override, choose, edge_levels, make_plan, names_of
+from prunec.passes.solvers.greedy import Greedy
+
+
+def plan(model=None, budget: str = "flops=0.5", **options: object) -> Plan:
+    subject = analyse(chain() if model is None else model)
+    options.setdefault("solver", Greedy())
+    return make_plan(subject.model, subject.graph, budget, Options(**options), "digest")
+
+
+def kept(made: Plan) -> dict[str, int]:
+    return {name: len(k.positions) for name, k in made.hyperedges.items()}
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A solver that says what it is told to."""
+
+    name: ClassVar[str] = "fixed"
+    counts: tuple[int, ...]
+    status: Status = Status.FEASIBLE
+
+    def __call__(self, problem: Problem, start: tuple[int, ...] | None) -> Solution:
+        return Solution(self.counts, 1.0, None, self.status, "fixed")
+
+
+@pytest.mark.parametrize(
+    ("size", "align", "least", "want"),
+    [
+        (6, None, 1, [1, 2, 3, 4, 5, 6]),
+        (16, None, 1, [2, 4, 6, 8, 10, 12, 14, 16]),
+        (64, None, 1, list(range(8, 65, 8))),
+        (10, 4, 1, [4, 8, 10]),
+        (10, 16, 1, [10]),
+        (10, 4, 5, [8, 10]),
+        (10, 1, 10, [10]),
+    ],
+)
+def test_levels_are_multiples_of_the_alignment_and_the_dense_size(
+    size: int, align: int | None, least: int, want: list[int]
+) -> None:
+    edge = Hyperedge("e", size, 0, ())
+    assert edge_levels(edge, align, least, protected=False).tolist() == want
+
+
+def test_a_protected_hyperedge_has_one_level() -> None:
+    assert edge_levels(Hyperedge("e", 8, 0, ()), 1, 1, protected=True).tolist() == [8]
+
+
+def test_the_best_groups_of_each_hyperedge_are_kept_first_ones_on_a_tie() -> None:
+    graph = analyse(chain()).graph
+    scores = np.array([1, 3, 3, 2, 3, 0, 0, 0, 5, 5, 5, 5, 5, 5], np.float64)
+    mask = choose(graph, scores, (2, 3))
+    assert np.flatnonzero(mask).tolist() == [1, 2, 8, 9, 10, 14]
+
+
+def test_every_budget_holds() -> None:
+    made = plan(budget="flops=0.7,params=0.5")
+    assert all(made.costs[r][1] <= limit for r, limit in made.budget.items())
+
+
+def test_a_budget_that_the_dense_model_meets_keeps_everything() -> None:
+    made = plan(budget="flops=1")
+    assert kept(made) == {"conv1.weight:0": 8, "conv2.weight:0": 6}
+    assert (made.gap, made.weights) == (0.0, {})
+
+
+def test_a_plan_records_its_provenance() -> None:
+    made = plan(align=2, keep=("conv2",), criterion=Random(seed=3))
+    assert made.components["criterion"] == "random{seed=3}"
+    assert made.components["solver"].startswith("greedy")
+    assert made.options["keep"] == ["conv2"]
+    assert {"numpy", "prunec"} <= set(made.versions)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"keep": ("conv2",)},
+        {"only": (r"conv1\.weight",)},
+        {"overrides": {"conv2": Override(keep=True)}},
+        {"overrides": {"conv2": Override(min_keep=6)}},
+        {"overrides": {"conv2": Override(align=6)}},
+    ],
+)
+def test_patterns_protect_hyperedges(options: dict) -> None:
+    assert kept(plan(budget="flops=0.6", **options))["conv2.weight:0"] == 6
+
+
+def test_a_later_override_wins() -> None:
+    overrides = {"conv": Override(align=4), "conv1": Override(align=8)}
+    assert kept(plan(budget="flops=0.95", overrides=overrides))["conv1.weight:0"] == 8
+
+
+def test_patterns_are_searched_in_what_makes_a_hyperedge() -> None:
+    graph = analyse(residual()).graph
+    names = names_of(graph, graph.edges[0])
+    assert {"stem.weight:0", "block.b.weight:0"} <= set(names)
+    assert "block.a.weight:1" not in names
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"keep": ("nothing",)}, "'nothing' matches no hyperedge"),
+        ({"only": ("(",)}, "not a regular expression"),
+        ({"align": 0}, "at least 1"),
+        ({"min_keep": 0}, "at least 1"),
+    ],
+)
+def test_bad_options_are_usage_errors(options: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        plan(**options)
+
+
+def test_an_infeasible_budget_names_the_smallest_and_what_holds_it() -> None:
+    with pytest.raises(InfeasibleBudgetError) as error:
+        plan(budget="flops=0.01", keep=("conv1",))
+    assert error.value.smallest > error.value.limit
+    assert error.value.held_by[0][0] == "protected conv1.weight:0"
+    assert "the smallest reachable value is" in str(error.value)
+
+
+def test_a_model_without_hyperedges_has_nothing_to_prune() -> None:
+    b = Builder(0, 17, batch=1)
+    b.output(conv(b, b.input(1, 3, 2, 2), "conv.weight", 5))
+    with pytest.raises(NothingToPruneError, match="no channel of this model"):
+        plan(b.model())
+
+
+@pytest.mark.parametrize(
+    ("solver", "message"),
+    [
+        (Fixed((8, 6)), "breaks the limits"),
+        (Fixed((1, 7)), r"breaks the limits \['conv2.weight:0'\]"),
+        (Fixed((), Status.NONE), "ended with status none"),
+        (Fixed((), Status.INFEASIBLE), "ended with status infeasible"),
+    ],
+)
+def test_a_solvers_word_is_not_trusted(solver: Fixed, message: str) -> None:
+    with pytest.raises(SolverError, match=message):
+        plan(solver=solver)
+
+
+def test_a_gap_that_was_asked_for_must_be_proven() -> None:
+    with pytest.raises(GapError, match="more than --max-gap"):
+        plan(solver=Fixed((1, 1)), max_gap=0.01)
