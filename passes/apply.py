@@ -186,6 +186,7 @@ class _Follower:
                     self._count(node, patch)
                 else:
                     self._index(node, patch)
+            self._name_unit_axes(node)
             self._keep_numbers(node)
             self._evaluate(node)
 
@@ -201,6 +202,20 @@ class _Follower:
             self.now[name] = result
             if not np.array_equal(result, self.facts.constants.get(name, result)):
                 self.changed.add(name)
+
+    def _name_unit_axes(self, node: ir.Node) -> None:
+        """A Squeeze without axes must not drop an axis of which one channel is left."""
+        if node.op_type != "Squeeze" or "axes" in node.attributes or _has(node, 1):
+            return
+        source = node.inputs[0]
+        name = source.name or "" if source is not None else ""
+        units = [k for k, n in enumerate(self.facts.shapes.get(name, ())) if n == 1]
+        if units == [k for k, n in enumerate(self.shapes.get(name, ())) if n == 1]:
+            return
+        if self.graph.opset_imports.get("", 1) < 13:
+            node.attributes["axes"] = ir.AttrInt64s("axes", units)
+        else:
+            self._write(node, 1, np.array(units, np.int64))
 
     def _keep_numbers(self, node: ir.Node) -> None:
         """A size that is used as a number (a scale, a divisor) keeps its dense contents."""

@@ -195,6 +195,15 @@ def test_a_size_that_is_used_as_a_number_keeps_its_dense_value() -> None:
     pruned(head(b, b.add("Mul", [x, scale])), e0=[0, 1])
 
 
+@pytest.mark.parametrize("opset", [11, 17])
+def test_a_squeeze_without_axes_keeps_the_one_channel_that_is_left(opset: int) -> None:
+    b = Builder(0, opset, batch=2)
+    x = conv(b, b.input(2, 3, 2, 2), "conv.weight", 4)
+    flat = b.add("Squeeze", [b.pooled(x)], (2, 4))
+    b.output(b.add("Gemm", [flat, weight(b, "fc.weight", 4, 3)], (2, 3)))
+    pruned(b.model(), e0=[2])
+
+
 def test_dead_nodes_and_weights_go() -> None:
     b, x = image(4)
     b.add("Relu", [x])
