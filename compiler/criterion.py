@@ -21,5 +21,5 @@ class Criterion(Protocol):
     needs_data: ClassVar[bool]
 
     def __call__(self, model: ir.Model, graph: Hypergraph, stats: Stats | None) -> FloatArray:
-        """(number_of_groups,) float64, >= 0, comparable between hyperedges; higher = keep."""
+        """(number_of_groups,) float64, >= 0, comparable within a hyperedge; higher = keep."""
         ...

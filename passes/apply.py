@@ -291,8 +291,9 @@ class _Follower:
             # It depends on a symbolic size: what slicing changed is added, the rest stays live.
             delta = (contents - have.reshape(contents.shape)).astype(dtype)
             table = _initializer(self.graph, f"{name}.change", delta)
-            add = ir.Node("", "Add", [value, table], num_outputs=1, name=f"{name}.changed")
-            add.outputs[0].name = f"{name}.changed"
+            changed = f"{name}.changed.{node.name}"
+            add = ir.Node("", "Add", [value, table], num_outputs=1, name=changed)
+            add.outputs[0].name = changed
             self.graph.insert_before(node, add)
             node.replace_input_with(position, add.outputs[0])
             return True

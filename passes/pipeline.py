@@ -20,6 +20,7 @@ from prunec.compiler.errors import (
     SolverError,
     UsageError,
 )
+from prunec.compiler.explain import explain
 from prunec.compiler.hypergraph import Hyperedge, Hypergraph
 from prunec.compiler.plan import Kept, Plan, weight_slices
 from prunec.compiler.problem import FloatArray, IntArray, Limit, Problem, Solution, Solver, Status
@@ -47,7 +48,10 @@ class Options:
     keep: hyperedges that match any of these patterns are not touched. only: if given, no others
     are touched. overrides: pattern -> settings, later ones win. Patterns are searched in the
     hyperedge's name and in the names of the stored axes that its channels are made by.
-    max_gap: the largest optimality gap to accept, or None.
+    max_gap: the largest optimality gap to accept, or None. exponent: in (0, 1]; the value of a
+    hyperedge is its cost share times (kept share of its scores) ** exponent. 1 is the plain sum;
+    below 1 the first channels are worth more than the last, which spreads the cuts but makes
+    optimality harder to prove (DenseNet-121: 0.1 % in 3 s against 0.9 % in 30 s at 0.5).
     """
 
     criterion: Criterion = field(default_factory=Magnitude)
@@ -58,12 +62,18 @@ class Options:
     only: tuple[str, ...] = ()
     overrides: Mapping[str, Override] = field(default_factory=dict)
     max_gap: float | None = None
+    exponent: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.exponent <= 1:
+            raise UsageError(f"--exponent must be in (0, 1], not {self.exponent}")
 
     def provenance(self) -> dict[str, Any]:
         """What the plan records, as JSON values."""
         shown: dict[str, Any] = {
             "align": self.align,
             "min_keep": self.min_keep,
+            "exponent": self.exponent,
             "keep": list(self.keep),
             "only": list(self.only),
         }
@@ -90,10 +100,7 @@ def make_plan(
     dense = {name: cost(graph.dense()) for name, cost in graph.costs.items()}
     limits = parse_budget(budget, dense)
     if not graph.edges:
-        why = "; ".join(d.message for d in graph.diagnostics[:3])
-        raise NothingToPruneError(
-            "no channel of this model can be removed" + (f": {why}" if why else "")
-        )
+        raise NothingToPruneError(f"no channel of this model can be removed{_why_frozen(graph)}")
     scores = options.criterion(model, graph, stats)
     problem = pose(graph, scores, limits, options)
     check_feasible(problem, graph)
@@ -122,14 +129,24 @@ def make_plan(
     )
 
 
+def _why_frozen(graph: Hypergraph) -> str:
+    """The barrier of the first weight, and how to see the others."""
+    if not graph.made:
+        return ": it has no convolution, Gemm or MatMul with a stored weight"
+    value, axis = graph.made[0]
+    return f": {explain(graph, value, axis)[-1].strip()} (`prunec explain MODEL {value}:{axis}`)"
+
+
 def pose(
     graph: Hypergraph, scores: FloatArray, limits: tuple[Limit, ...], options: Options
 ) -> Problem:
     """The selection problem of these scores under these limits."""
     values, levels = [], []
-    for edge, protected in zip(graph.edges, _protected(graph, options), strict=True):
+    shares = cost_shares(graph, limits)
+    for e, protected in enumerate(_protected(graph, options)):
+        edge = graph.edges[e]
         own = np.sort(scores[edge.first : edge.first + edge.size])[::-1]
-        values.append(np.concatenate([[0.0], np.cumsum(own)]))
+        values.append(shares[e] * kept_share(own) ** options.exponent)
         levels.append(edge_levels(edge, *_settings(graph, edge, options), protected))
     return Problem(
         names=tuple(e.name for e in graph.edges),
@@ -138,6 +155,32 @@ def pose(
         costs={x.resource: graph.costs[x.resource] for x in limits},
         limits=limits,
     )
+
+
+def kept_share(scores: FloatArray) -> FloatArray:
+    """(size + 1,) share of the total that the k best scores hold, from 0 to 1."""
+    total = scores.sum()
+    if not total > 0:
+        return np.linspace(0.0, 1.0, len(scores) + 1)
+    return np.concatenate([[0.0], np.minimum(np.cumsum(scores) / total, 1.0)])
+
+
+def cost_shares(graph: Hypergraph, limits: tuple[Limit, ...]) -> FloatArray:
+    """(number of hyperedges,) how much of the limited costs runs through each; sums to 1.
+
+    A hyperedge is worth what it costs, so that differences within it decide. Were all worth the
+    same, the streams of residual networks, which cost most, would be closed: with flat scores
+    MobileNetV2 at flops=0.46 kept 8 of 96 and 8 of 320 stream channels.
+    """
+    dense = graph.dense()
+    total = np.zeros(len(dense))
+    for limit in limits:
+        cost = graph.costs[limit.resource]
+        full = cost(dense)
+        for e in range(len(dense)):
+            total[e] += (full - cost([*dense[:e], 0, *dense[e + 1 :]])) / max(full, 1)
+    whole = total.sum()
+    return total / whole if whole > 0 else np.full(len(dense), 1 / max(len(dense), 1))
 
 
 def edge_levels(edge: Hyperedge, align: int | None, min_keep: int, protected: bool) -> IntArray:

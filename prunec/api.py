@@ -18,7 +18,7 @@ from prunec.frontends import onnx as onnx_frontend
 from prunec.passes.criteria import CRITERIA
 from prunec.passes.pipeline import Options, Override
 from prunec.passes.solvers import SOLVERS
-from prunec.runtime.compile import Result, Settings, compile_model, plan_for
+from prunec.runtime.compile import Result, Settings, compile_model, plan_for, plan_path
 from prunec.runtime.data import DataSpec
 from prunec.runtime.subject import Source, open_model
 
@@ -53,6 +53,7 @@ def prune(
     only: Sequence[str] = (),
     overrides: Mapping[str, Override] | None = None,
     max_gap: float | None = None,
+    exponent: float = 1.0,
     shapes: Shapes | None = None,
     data: DataSpec | str | None = None,
     verify: bool = True,
@@ -80,6 +81,7 @@ def prune(
         only=tuple(only),
         overrides=overrides or {},
         max_gap=max_gap,
+        exponent=exponent,
     )
     settings = Settings(
         shapes=_shapes(shapes),
@@ -90,7 +92,7 @@ def prune(
     subject = open_model(model, settings.shapes)
     chosen = plan_for(subject, budget, options, settings)
     out = None if output is None else Path(output)
-    beside = None if out is None else out.with_name(f"{out.stem}.plan.json")
+    beside = None if out is None else plan_path(out)
     return compile_model(subject, chosen, settings, out, beside)
 
 

@@ -285,6 +285,15 @@ def _named(timings: BenchResult, dense: str, pruned: str) -> BenchResult:
     )
 
 
+def plan_path(out: Path) -> Path:
+    """Where the plan of an output goes by default.
+
+    >>> plan_path(Path("nets/a.pruned.onnx")).as_posix()
+    'nets/a.plan.json'
+    """
+    return out.with_name(out.name.removesuffix(".onnx").removesuffix(".pruned") + ".plan.json")
+
+
 def _sizes(dense: Path, pruned: Path) -> tuple[int, int]:
     from prunec.runtime.bench import size_on_disk
 

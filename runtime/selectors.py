@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from prunec.compiler.hypergraph import Hypergraph
 from prunec.passes.apply import Mask, sliced
 
-SIGNS = np.array([-1.0, 1.0])
+# Mostly plus one: behind a Relu a negative signal ends.
+SIGNS = np.array([1.0, 1.0, 1.0, 1.0, -1.0])
 
 
 def selectors(model: ir.Model, graph: Hypergraph, mask: Mask, seed: int) -> dict[str, NDArray[Any]]:

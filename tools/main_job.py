@@ -45,16 +45,16 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 def run(space: argparse.Namespace, console: Console) -> int:
     """Do the main job; 0 or an exception."""
+    from prunec.runtime.compile import compile_model, plan_path
+
     model = Path(space.model)
     out = Path(space.output) if space.output else beside(model, ".pruned.onnx")
-    plan_out = Path(space.plan_out) if space.plan_out else plan_beside(out)
+    plan_out = Path(space.plan_out) if space.plan_out else plan_path(out)
     settings = run_settings(space)
     check_targets(model, out, plan_out)
     console.watch(out, plan_out)
     with console.progress() as progress:
         subject, plan = decide(space, settings, progress)
-        from prunec.runtime.compile import compile_model
-
         result = compile_model(subject, plan, settings, out, plan_out, progress)
     console.result(
         lambda: report_document(model, result, out, plan_out),
@@ -86,15 +86,6 @@ def beside(model: Path, suffix: str) -> Path:
     'nets/a.pruned.onnx'
     """
     return model.with_name(model.name.removesuffix(".onnx") + suffix)
-
-
-def plan_beside(out: Path) -> Path:
-    """Where the plan of a pruned model goes.
-
-    >>> plan_beside(Path("nets/a.pruned.onnx")).as_posix()
-    'nets/a.plan.json'
-    """
-    return out.with_name(out.name.removesuffix(".onnx").removesuffix(".pruned") + ".plan.json")
 
 
 def check_targets(source: Path, *targets: Path) -> None:

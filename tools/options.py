@@ -129,6 +129,14 @@ CHOOSING: tuple[Option, ...] = (
         "keep", "leave hyperedges alone whose name or weights match", metavar="REGEX", many=True
     ),
     Option("only", "touch only hyperedges whose name or weights match", metavar="REGEX", many=True),
+    Option(
+        "exponent",
+        "value of a hyperedge = its share of the budgeted cost times (kept share of its scores) "
+        "to this power, in (0, 1]; 1 is the plain sum, smaller spreads the cuts",
+        share,
+        "X",
+        default=1.0,
+    ),
     Option("max_gap", "fail unless the optimality gap is proven to be at most G", share, "G"),
 )
 ANALYSING: tuple[Option, ...] = (
@@ -272,6 +280,7 @@ def choosing_options(space: argparse.Namespace, overrides: Mapping[str, Override
         only=tuple(space.only),
         overrides=overrides,
         max_gap=space.max_gap,
+        exponent=space.exponent,
     )
 
 

@@ -172,7 +172,7 @@ def _measured(report: Report) -> Iterator[tuple[str, str, str, str]]:
 def _latency(bench: BenchResult) -> tuple[str, str, str, str]:
     dense, pruned = bench.models
     ratio = bench.ratios[0]
-    change = f"{ratio.ratio:.2f} x faster ({ratio.low:.2f} to {ratio.high:.2f})"
+    change = f"{ratio.ratio:.2f} x as fast ({ratio.low:.2f} to {ratio.high:.2f})"
     where = f"latency ({bench.provider}, {bench.threads} thread{'s' * (bench.threads != 1)})"
     return where, duration(dense.median_s), duration(pruned.median_s), change
 

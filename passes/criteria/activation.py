@@ -14,7 +14,6 @@ from prunec.compiler.hypergraph import KEPT, Axis, Hypergraph
 from prunec.compiler.problem import FloatArray
 from prunec.compiler.spec import suggest
 from prunec.compiler.stats import Stats
-from prunec.passes.criteria.normalise import per_hyperedge
 
 STATISTICS = ("mean", "nonzero")
 
@@ -35,7 +34,7 @@ class Activation:
             )
 
     def __call__(self, model: ir.Model, graph: Hypergraph, stats: Stats | None) -> FloatArray:
-        """(number_of_groups,), per hyperedge mean 1.
+        """(number_of_groups,), >= 0.
 
         A group scores the mean over its read axes of the mean over its positions there. A group
         that no measured axis holds scores its hyperedge's mean: nothing is known against it.
@@ -48,7 +47,7 @@ class Activation:
         number = len(graph.edges)
         known = np.maximum(np.bincount(edge, seen, number), 1)
         mean = np.bincount(edge, score * seen, number) / known
-        return per_hyperedge(graph, np.where(seen, score, mean[edge]))
+        return np.where(seen, score, mean[edge])
 
 
 def _mean_over_axes(

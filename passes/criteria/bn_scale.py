@@ -12,7 +12,6 @@ from prunec.compiler.errors import UsageError
 from prunec.compiler.hypergraph import KEPT, Hypergraph
 from prunec.compiler.problem import FloatArray
 from prunec.compiler.stats import Stats
-from prunec.passes.criteria.normalise import per_hyperedge
 from prunec.passes.criteria.stored import axis_sums
 
 NORMS = ("BatchNormalization", "InstanceNormalization", "GroupNormalization")
@@ -27,7 +26,6 @@ class BnScale:
 
     name: ClassVar[str] = "bn_scale"
     needs_data: ClassVar[bool] = False
-    normalise: bool = True
 
     def __call__(self, model: ir.Model, graph: Hypergraph, stats: Stats | None) -> FloatArray:
         """(number_of_groups,) summed |gamma|."""
@@ -48,4 +46,4 @@ class BnScale:
                 "(BatchNormalization may have been folded); use magnitude"
             )
         total[~seen] = 1.0
-        return per_hyperedge(graph, total) if self.normalise else total
+        return total

@@ -13,26 +13,24 @@ from prunec.compiler.hypergraph import KEPT, Hypergraph
 from prunec.compiler.problem import FloatArray
 from prunec.compiler.spec import suggest
 from prunec.compiler.stats import Stats
-from prunec.passes.criteria.normalise import per_hyperedge
 from prunec.passes.criteria.stored import axis_sums
 
-SCALES = ("tensor", "hyperedge", "none")
+SCALES = ("hyperedge", "tensor")
 
 
 @dataclass(frozen=True, slots=True)
 class Magnitude:
     """Lp size (p = 1 or 2) of all parameters that leave with a channel group.
 
-    normalise: `tensor` sums, over the weights that a group runs through, its share of sum |w|^p
-    of that weight; biases and norms have no say. `hyperedge` takes the norm over all members and
-    its share within the hyperedge. `none` is the bare norm. The default is the best of them on
-    ResNet-20 (tools/bench/criteria.py).
+    normalise: `hyperedge` is the norm over all members of the group. `tensor` sums, over the
+    weights that a group runs through, its share of sum |w|^p of that weight, so that every weight
+    has the same say; biases and norms have none. tools/bench/criteria.py compares them.
     """
 
     name: ClassVar[str] = "magnitude"
     needs_data: ClassVar[bool] = False
     p: int = 2
-    normalise: str = "tensor"
+    normalise: str = "hyperedge"
 
     def __post_init__(self) -> None:
         if self.p not in (1, 2):
@@ -56,5 +54,4 @@ class Magnitude:
                 total += own / sums.sum()
         if self.normalise == "tensor":
             return total
-        norm = total if self.p == 1 else np.sqrt(total)
-        return per_hyperedge(graph, norm) if self.normalise == "hyperedge" else norm
+        return total if self.p == 1 else np.sqrt(total)

@@ -11,7 +11,6 @@ import onnx_ir as ir
 from prunec.compiler.hypergraph import Hypergraph
 from prunec.compiler.problem import FloatArray
 from prunec.compiler.stats import Stats
-from prunec.passes.criteria.normalise import per_hyperedge
 from prunec.passes.criteria.stored import require_finite
 
 
@@ -24,7 +23,6 @@ class Random:
     seed: int = 0
 
     def __call__(self, model: ir.Model, graph: Hypergraph, stats: Stats | None) -> FloatArray:
-        """(number_of_groups,) uniform in [0, 1), per hyperedge mean 1."""
+        """(number_of_groups,) uniform in [0, 1)."""
         require_finite(model, graph)
-        scores = np.random.default_rng(self.seed).random(graph.number_of_groups)
-        return per_hyperedge(graph, scores)
+        return np.random.default_rng(self.seed).random(graph.number_of_groups)

@@ -14,6 +14,8 @@ from prunec.compiler.errors import ModelError
 from prunec.compiler.hypergraph import Axis, Groups, Hypergraph
 from prunec.compiler.problem import FloatArray
 
+BLOCK_ELEMENTS = 1 << 20  # 8 MB in float64
+
 
 def axis_sums(
     model: ir.Model, graph: Hypergraph, p: int, only: Collection[str | None] | None = None
@@ -29,12 +31,10 @@ def axis_sums(
         if not axes or not weight.counted or (only is not None and weight.value not in only):
             continue
         array = _read(model, constants, weight.value)
-        sums = _sums(array, p, axes)
-        if not np.isfinite(sums).all():
-            raise ModelError(f"weight {weight.value} holds NaN or infinite numbers; repair it")
-        for position, k in enumerate(axes):
-            others = tuple(j for j in range(len(axes)) if j != position)
-            yield (weight.value, k), graph.axes[weight.value, k], sums.sum(axis=others)
+        for k, sums in zip(axes, _sums(array, p, axes), strict=True):
+            if not np.isfinite(sums).all():
+                raise ModelError(f"weight {weight.value} holds NaN or infinite numbers; repair it")
+            yield (weight.value, k), graph.axes[weight.value, k], sums
 
 
 def _read(model: ir.Model, constants: dict[str | None, ir.Node], name: str) -> NDArray[Any]:
@@ -44,20 +44,38 @@ def _read(model: ir.Model, constants: dict[str | None, ir.Node], name: str) -> N
     else:
         node = constants[name]
         array = np.asarray(attribute(node, next(iter(node.attributes))))
-    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
+    return array
 
 
-def _sums(array: NDArray[Any], p: int, axes: list[int]) -> FloatArray:
-    """sum |w|^p over all axes but `axes`; float64, one axis per entry of `axes`."""
-    powers = np.square(array) if p == 2 else np.abs(array)
+def _sums(array: NDArray[Any], p: int, axes: list[int]) -> list[FloatArray]:
+    """Per entry of `axes`: sum |w|^p over all the other axes, float64.
+
+    Works on a block of rows at a time, so that memory holds little more than the tensor.
+    """
+    rows = max(1, BLOCK_ELEMENTS // max(1, array.size // len(array)))
+    parts: list[list[FloatArray]] = [[] for _ in axes]
+    for first in range(0, len(array), rows):
+        joint = _block(array[first : first + rows], p, axes)
+        for position in range(len(axes)):
+            others = tuple(j for j in range(len(axes)) if j != position)
+            parts[position].append(joint.sum(axis=others))
+    return [
+        np.concatenate(own) if k == 0 else np.sum(own, axis=0)
+        for k, own in zip(axes, parts, strict=True)
+    ]
+
+
+def _block(array: NDArray[Any], p: int, axes: list[int]) -> FloatArray:
+    """sum |w|^p over the axes that are not in `axes`."""
+    powers = array.astype(np.float64)
+    powers = np.square(powers, out=powers) if p == 2 else np.abs(powers, out=powers)
     others = [k for k in range(array.ndim) if k not in axes]
-    shape = [array.shape[k] for k in axes]
-    if others == list(range(len(axes), array.ndim)):
+    if others and others == list(range(len(axes), array.ndim)):
         # The usual layout: a product with ones sums short kernels many times faster than sum().
+        shape = [array.shape[k] for k in axes]
         flat = powers.reshape(int(np.prod(shape)), -1)
-        summed = flat[:, 0] if flat.shape[1] == 1 else flat @ np.ones(flat.shape[1], flat.dtype)
-        return np.asarray(summed.reshape(shape), np.float64)
-    return np.asarray(powers.sum(axis=tuple(others), dtype=np.float64))
+        return np.asarray((flat @ np.ones(flat.shape[1])).reshape(shape))
+    return np.asarray(powers.sum(axis=tuple(others))) if others else powers
 
 
 def require_finite(model: ir.Model, graph: Hypergraph) -> None:

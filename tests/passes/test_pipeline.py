@@ -16,11 +16,20 @@ from prunec.compiler.errors import (
     SolverError,
     UsageError,
 )
-from prunec.compiler.hypergraph import Hyperedge
+from prunec.compiler.hypergraph import Hyperedge, Hypergraph
 from prunec.compiler.plan import Plan
-from prunec.compiler.problem import Problem, Solution, Status
+from prunec.compiler.problem import Limit, Problem, Solution, Status
 from prunec.passes.criteria.random import Random
-from prunec.passes.pipeline import Options, Override, choose, edge_levels, make_plan, names_of
+from prunec.passes.pipeline import (
+    Options,
+    Override,
+    choose,
+    cost_shares,
+    edge_levels,
+    kept_share,
+    make_plan,
+    names_of,
+)
 from prunec.passes.solvers.greedy import Greedy
 
 
@@ -32,6 +41,17 @@ def plan(model=None, budget: str = "flops=0.5", **options: object) -> Plan:
 
 def kept(made: Plan) -> dict[str, int]:
     return {name: len(k.positions) for name, k in made.hyperedges.items()}
+
+
+@dataclass(frozen=True)
+class Flat:
+    """A criterion without an opinion."""
+
+    name: ClassVar[str] = "flat"
+    needs_data: ClassVar[bool] = False
+
+    def __call__(self, model: object, graph: Hypergraph, stats: object) -> np.ndarray:
+        return np.ones(graph.number_of_groups)
 
 
 @dataclass(frozen=True)
@@ -167,3 +187,31 @@ def test_a_solvers_word_is_not_trusted(solver: Fixed, message: str) -> None:
 def test_a_gap_that_was_asked_for_must_be_proven() -> None:
     with pytest.raises(GapError, match="more than --max-gap"):
         plan(solver=Fixed((1, 1)), max_gap=0.01)
+
+
+def test_the_kept_share_grows_from_nothing_to_all() -> None:
+    np.testing.assert_allclose(kept_share(np.array([3.0, 1.0])), [0, 0.75, 1])
+    np.testing.assert_allclose(kept_share(np.zeros(2)), [0, 0.5, 1])
+
+
+def test_hyperedges_are_worth_what_runs_through_them() -> None:
+    graph = analyse(chain()).graph
+    shares = cost_shares(graph, (Limit("params", 1),))
+    cost, dense = graph.costs["params"], graph.dense()
+    lost = [cost(dense) - cost([0 if i == e else n for i, n in enumerate(dense)]) for e in (0, 1)]
+    np.testing.assert_allclose(shares, np.array(lost) / sum(lost))
+
+
+def test_flat_scores_starve_no_hyperedge() -> None:
+    b = Builder(0, 17)
+    x = b.input(1, 4, 4, 4)
+    for k in range(4):
+        x = b.relu(conv(b, x, f"w{k}", 16))
+    b.output(conv(b, x, "head", 2))
+    made = plan(b.model(), "flops=0.5", criterion=Flat(), align=1)
+    assert min(kept(made).values()) >= 6
+
+
+def test_an_exponent_outside_of_its_range_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="--exponent"):
+        Options(exponent=1.5)

@@ -8,6 +8,7 @@ import onnx
 import pytest
 from nets import chain, residual
 from onnx import TensorProto, helper, numpy_helper
+from properties.builder import Builder
 
 from prunec.compiler.errors import PlanError, VerificationError
 from prunec.compiler.plan import Plan
@@ -161,3 +162,14 @@ def test_an_extra_node_is_noticed() -> None:
     gemm = next(n for n in pruned.graph.node if n.op_type == "Gemm")
     gemm.input[0] = "doubled"
     assert "gated == pruned" in failing(verify(subject, plan, load(pruned)))
+
+
+def test_a_random_dropout_is_switched_off_for_the_comparison() -> None:
+    b = Builder(0, 17, batch=1)
+    x = b.relu(b.conv(b.input(1, 3, 4, 4), 8))
+    shape = b.shapes[x]
+    ratio = b.store(np.array(0.5, np.float32), "ratio")
+    training = b.store(np.array(True), "training")
+    b.output(b.conv(b.add("Dropout", [x, ratio, training], shape), 2))
+    subject, plan, pruned = made(b.model())
+    assert verify(subject, plan, load(pruned)).passed

@@ -119,8 +119,9 @@ def test_diff_of_plans_and_of_models(model: Path, pruned: Path, capsys: Capture)
     assert "no difference" in prunec(capsys, "diff", plan, plan).out
     models = json.loads(prunec(capsys, "diff", model, pruned, "--json").out)
     assert models["kind"] == "models"
-    assert models["tensors"]["w1"]["a"] == [16, 3, 3, 3]
-    assert "w1" in prunec(capsys, "diff", model, pruned).out
+    name, shapes = next(iter(models["tensors"].items()))
+    assert shapes["a"] > shapes["b"]
+    assert name in prunec(capsys, "diff", model, pruned).out
     assert "not one of each" in prunec(capsys, "diff", model, plan).complaint()
 
 

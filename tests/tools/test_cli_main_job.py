@@ -115,7 +115,7 @@ def test_bench_and_accuracy_appear_in_the_summary(
     words = (model, "--budget", "flops=0.6", "--data", data, "--bench", "--samples", 6)
     done = prunec(capsys, *words)
     assert done.code == 0, done.err
-    for word in ("top-1 of 6", "top-5 of 6", "latency (cpu, 1 thread)", "x faster"):
+    for word in ("top-1 of 6", "top-5 of 6", "latency (cpu, 1 thread)", "x as fast"):
         assert word in done.out, word
     body = json.loads(prunec(capsys, *words, "--json").out)
     assert body["accuracy"]["dense"]["samples"] == 6

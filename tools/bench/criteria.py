@@ -32,8 +32,7 @@ BUDGETS = ("flops=0.85", "flops=0.7", "flops=0.46")
 SPECS = (
     "magnitude",
     "magnitude{p=1}",
-    "magnitude{normalise=hyperedge}",
-    "magnitude{normalise=none}",
+    "magnitude{normalise=tensor}",
     "bn_scale",
     "random",
     "activation",
