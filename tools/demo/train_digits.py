@@ -7,9 +7,8 @@ scikit-learn.
 The network is trained to be prunable: after every step the scale and shift of each BatchNorm
 shrink towards zero (L1 by a proximal step: "network slimming", Liu et al., ICCV 2017) and the
 weights decay. So channels that the task does not need end near zero, and removing them costs
-little. At flops=0.46 (bn_scale, align 8) this network goes from 99.8 % to 98.4 %; with SLIMMING = 0
-and all else equal it goes from 99.6 % to 11.8 %. SLIMMING was chosen among a few values by the
-accuracy after removing channels on the same 450 images, so that figure is no clean estimate.
+little; without the penalty it costs much more. SLIMMING was chosen among a few values by the
+accuracy after removing channels on the same 450 images, so the demo's figure is no clean estimate.
 """
 
 from __future__ import annotations
