@@ -103,7 +103,8 @@ class _Run:
             if value is not None and value.name not in self.labels:
                 return str(value.name)
         for value in node.outputs:
-            if value.name and value.name not in self.facts.shapes:
+            read = bool(value.uses()) or value.is_graph_output()
+            if value.name and read and value.name not in self.facts.shapes:
                 return str(value.name)
         return ""
 
@@ -116,6 +117,7 @@ class _Run:
             out_shapes=tuple(self.facts.shapes.get(v.name or "", ()) for v in node.outputs),
             constants=tuple(self.facts.constants.get(n) if n else None for n in names),
             weights=tuple(n in self.constant for n in names),
+            floats=tuple(n is None or self._is_float(n) for n in names),
         )
         ins = [self.labels[n] if n else () for n in names]
         marks = len(self.coupler.reads), len(self.coupler.freed)
@@ -128,16 +130,23 @@ class _Run:
                 if name and name not in self.constant and id(labels) in read:
                     self.reads[name, axis] = None
 
+    def _is_float(self, name: str) -> bool:
+        dtype = self.facts.dtypes.get(name)
+        # ml_dtypes' bfloat16 and float8 have kind "V".
+        return dtype is None or dtype.kind in "fV"
+
     def _record_outputs(self, node: ir.Node, outs: Sequence[AxisLabels]) -> None:
         constant = all(v is None or v.name in self.constant for v in node.inputs)
         for value, axes in zip(node.outputs, outs, strict=False):
             name = value.name or ""
-            if not name:
+            if not name or name not in self.facts.shapes:
                 continue
             lengths = tuple(len(labels) for labels in axes)
-            assert lengths == self.facts.shapes[name], (
-                f"rule of {node.op_type} gives {lengths} for {name}: {self.facts.shapes[name]}"
-            )
+            if lengths != self.facts.shapes[name]:
+                raise Unsupported(
+                    f"its rule gives the shape {lengths} for {name}, "
+                    f"shape inference {self.facts.shapes[name]}"
+                )
             # An axis of size 1 can't lose its only channel.
             self.labels[name] = tuple(
                 labels if len(labels) != 1 else self.coupler.frozen(1) for labels in axes

@@ -14,6 +14,7 @@ from prunec.compiler.errors import PlanError
 from prunec.compiler.hypergraph import KEPT, Hypergraph
 
 SCHEMA = 1
+LARGEST_POSITION = 10**8
 FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "schema": int,
     "graph_sha256": str,
@@ -123,8 +124,8 @@ class Plan:
     def from_json(cls, text: str) -> Plan:
         """Read a plan. Raises PlanError that names the JSON path of the bad field."""
         try:
-            body = json.loads(text)
-        except ValueError as error:
+            body = json.loads(text, parse_constant=_no_number)
+        except (ValueError, RecursionError) as error:
             raise PlanError(f"the plan is not JSON: {error}") from None
         _check_fields(body)
         return cls(
@@ -140,6 +141,10 @@ class Plan:
             options=body["options"],
             versions=body["versions"],
         )
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is not a number that JSON knows")
 
 
 def ranges(positions: Sequence[int]) -> str:
@@ -166,9 +171,13 @@ def positions(text: str) -> tuple[int, ...]:
     out: list[int] = []
     for item in filter(None, text.split(",")):
         first, dash, last = item.partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise ValueError(f"{item!r} is not a position or a range such as '0-11'")
         a, b = int(first), int(last if dash else first)
-        if b < a or b - a > 10**8 or (out and a <= out[-1]):
+        if b < a or (out and a <= out[-1]):
             raise ValueError(f"{item!r} is not ascending")
+        if b >= LARGEST_POSITION:
+            raise ValueError(f"{item!r} is beyond any axis")
         out.extend(range(a, b + 1))
     return tuple(out)
 

@@ -21,7 +21,8 @@ class Site:
     """One node with what is known about its inputs and outputs.
 
     in_shapes, out_shapes: () for an absent optional input. constants: contents or None.
-    weights: True where an input depends on initializers alone.
+    weights: True where an input depends on initializers alone. floats: False where it holds
+    integers or booleans, in which a gated channel is not zero.
     """
 
     node: ir.Node
@@ -30,10 +31,16 @@ class Site:
     out_shapes: tuple[tuple[int, ...], ...]
     constants: tuple[NDArray[Any] | None, ...]
     weights: tuple[bool, ...]
+    floats: tuple[bool, ...] = ()
 
     def attr(self, name: str, default: Any = None) -> Any:
         """Value of an attribute as a plain Python value."""
         return attribute(self.node, name, default)
+
+    def gated(self, position: int) -> bool:
+        """Whether a removed channel of this input is zero: it is made by float activations."""
+        is_float = self.floats[position] if position < len(self.floats) else True
+        return is_float and not self.weights[position]
 
     def has(self, position: int) -> bool:
         """Whether an optional input is there."""

@@ -49,6 +49,10 @@ def infer_facts(model: ir.Model, bindings: Mapping[str, Sequence[int]] | None = 
     return inference.facts()
 
 
+# Their first output has the shape and type of their first input.
+SHAPE_KEEPING = frozenset({"BatchNormalization", "Dropout", "GroupNormalization", "PRelu"})
+
+
 class _Inference:
     """The walk over the nodes: what is known so far, by value name."""
 
@@ -103,6 +107,18 @@ class _Inference:
         for value in node.outputs:
             if value.name and value.name not in self.shapes:
                 self._declared(value)
+        self._like_its_input(node)
+
+    def _like_its_input(self, node: ir.Node) -> None:
+        """onnx infers nothing for some ops and some versions of them that keep the shape."""
+        if node.domain or node.op_type not in SHAPE_KEEPING or not node.inputs:
+            return
+        source, out = node.inputs[0], node.outputs[0]
+        if source is None or not out.name or out.name in self.shapes:
+            return
+        shape, dtype = self.shapes.get(str(source.name)), self.dtypes.get(str(source.name))
+        if shape is not None and dtype is not None:
+            self._record(out.name, ir.DataType.from_numpy(dtype), shape)
 
     def _branch_taken(self, node: ir.Node) -> ir.Graph | None:
         """The branch of an If whose condition is known: exporters compare ranks and sizes so."""

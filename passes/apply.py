@@ -15,6 +15,8 @@ from prunec.compiler.facts import Facts
 from prunec.compiler.hypergraph import CountPatch, Hypergraph, IndexPatch
 from prunec.compiler.plan import weight_slices
 
+WHERE_SINCE = 9  # opset of Where
+
 Mask = NDArray[np.bool_]
 Slices = Mapping[int, tuple[int, ...]]
 Patches = Mapping[str, Sequence[CountPatch | IndexPatch]]
@@ -75,16 +77,21 @@ def _gate_value(
         shape[axis] = -1
         whole = whole & kept.reshape(shape)
     dtype = value.dtype or ir.DataType.from_numpy(facts.dtypes[value.name or ""])
-    keep = _initializer(graph, f"{value.name}.kept", whole)
-    zero = _initializer(graph, f"{value.name}.zero", np.zeros((), dtype.numpy()))
     uses = list(value.uses())
-    # Where, not Mul: zero times infinity would not be zero.
-    where = ir.Node("", "Where", [keep, value, zero], num_outputs=1, name=f"{value.name}.gate")
-    where.outputs[0].name = f"{value.name}.gated"
-    where.outputs[0].dtype = dtype
-    graph.insert_after(node, where)
+    if graph.opset_imports.get("", WHERE_SINCE) >= WHERE_SINCE:
+        # Where, not Mul: zero times infinity would not be zero.
+        keep = _initializer(graph, f"{value.name}.kept", whole)
+        zero = _initializer(graph, f"{value.name}.zero", np.zeros((), dtype.numpy()))
+        op, inputs = "Where", [keep, value, zero]
+    else:
+        keep = _initializer(graph, f"{value.name}.kept", whole.astype(dtype.numpy()))
+        op, inputs = "Mul", [value, keep]
+    gate_node = ir.Node("", op, inputs, num_outputs=1, name=f"{value.name}.gate")
+    gate_node.outputs[0].name = f"{value.name}.gated"
+    gate_node.outputs[0].dtype = dtype
+    graph.insert_after(node, gate_node)
     for user, position in uses:
-        user.replace_input_with(position, where.outputs[0])
+        user.replace_input_with(position, gate_node.outputs[0])
 
 
 def _initializer(graph: ir.Graph, name: str, array: NDArray[Any]) -> ir.Value:

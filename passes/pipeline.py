@@ -65,6 +65,10 @@ class Options:
     exponent: float = 1.0
 
     def __post_init__(self) -> None:
+        for name in ("align", "min_keep"):
+            number = getattr(self, name)
+            if number is not None and not isinstance(number, int):
+                raise UsageError(f"{name} must be a whole number, not {number!r}")
         if not 0 < self.exponent <= 1:
             raise UsageError(f"--exponent must be in (0, 1], not {self.exponent}")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from prunec.compiler.criterion import Criterion
+from prunec.compiler.errors import UsageError
 from prunec.compiler.extensions import extended
 from prunec.compiler.hypergraph import Hypergraph
 from prunec.compiler.plan import Plan
@@ -21,6 +22,7 @@ from prunec.passes.solvers import SOLVERS
 from prunec.runtime.compile import Result, Settings, compile_model, plan_for, plan_path
 from prunec.runtime.data import DataSpec
 from prunec.runtime.subject import Source, open_model
+from prunec.tools.plan_file import read_plan
 
 if TYPE_CHECKING:
     from prunec.runtime.verify import Verification
@@ -28,29 +30,30 @@ if TYPE_CHECKING:
 Shapes = Mapping[str, Sequence[int]]
 
 
-def load(source: Source | Any, example_inputs: tuple[Any, ...] | None = None) -> ir.Model:
+def load(source: Source | Any, example_inputs: Any = None) -> ir.Model:
     """Read a model: a path, bytes, ModelProto, onnx_ir.Model, gs.Graph, or a torch module.
 
-    A torch.nn.Module needs example inputs. Raises ModelError, UsageError.
+    A torch.nn.Module needs example inputs: a tuple, or one tensor. Raises ModelError, UsageError.
     """
     if example_inputs is not None:
         from prunec.frontends.torch import from_torch
 
         module: Any = source
-        return from_torch(module, example_inputs)
+        several = isinstance(example_inputs, tuple)
+        return from_torch(module, example_inputs if several else (example_inputs,))
     return onnx_frontend.load(source)
 
 
 def prune(
     model: Source,
-    budget: str | Sequence[str],
+    budget: str | Sequence[str] | Mapping[str, float | str],
     *,
     score: str | Criterion = "magnitude",
     solver: str | Solver = "auto",
     align: int | None = None,
     min_keep: int = 1,
-    keep: Sequence[str] = (),
-    only: Sequence[str] = (),
+    keep: str | Sequence[str] = (),
+    only: str | Sequence[str] = (),
     overrides: Mapping[str, Override] | None = None,
     max_gap: float | None = None,
     exponent: float = 1.0,
@@ -62,7 +65,8 @@ def prune(
 ) -> Result:
     """Prune a model to a budget and prove the rewriting.
 
-    budget: such as ``"flops=0.46,bytes=4MB"``. shapes: sizes of inputs with symbolic dimensions.
+    budget: ``"flops=0.46,bytes=4MB"`` or ``{"flops": 0.46, "bytes": "4MB"}``. shapes: sizes of
+    inputs with symbolic dimensions.
     align: None = min(8, max(1, size // 8)) per hyperedge. output: also write the model there,
     with the plan beside it. Needs onnxruntime unless ``verify=False``. Raises PrunecError.
 
@@ -77,20 +81,20 @@ def prune(
         solver=_solver(solver) if isinstance(solver, str) else solver,
         align=align,
         min_keep=min_keep,
-        keep=tuple(keep),
-        only=tuple(only),
+        keep=(keep,) if isinstance(keep, str) else tuple(keep),
+        only=(only,) if isinstance(only, str) else tuple(only),
         overrides=overrides or {},
         max_gap=max_gap,
         exponent=exponent,
     )
     settings = Settings(
         shapes=_shapes(shapes),
-        data=DataSpec(data) if isinstance(data, str) else data,
+        data=_data(data),
         verify=verify,
         bench=bench,
     )
     subject = open_model(model, settings.shapes)
-    chosen = plan_for(subject, budget, options, settings)
+    chosen = plan_for(subject, _budget(budget), options, settings)
     out = None if output is None else Path(output)
     beside = None if out is None else plan_path(out)
     return compile_model(subject, chosen, settings, out, beside)
@@ -108,10 +112,11 @@ def plan(
     return plan_for(subject, budget, options or Options(), settings)
 
 
-def apply(model: Source, plan: Plan, settings: Settings | None = None) -> Result:
-    """Rewrite a model by a plan; the same model and plan give the same bytes."""
+def apply(model: Source, plan: Plan | str | Path, settings: Settings | None = None) -> Result:
+    """Rewrite a model by a plan, or its file; the same model and plan give the same bytes."""
     settings = settings or Settings()
-    return compile_model(open_model(model, settings.shapes), plan, settings)
+    made = plan if isinstance(plan, Plan) else read_plan(Path(plan))
+    return compile_model(open_model(model, settings.shapes), made, settings)
 
 
 def inspect(model: Source, shapes: Shapes | None = None) -> Hypergraph:
@@ -126,6 +131,14 @@ def verify(dense: Source, pruned: Source, plan: Plan, shapes: Shapes | None = No
     return run(open_model(dense, _shapes(shapes)), plan, onnx_frontend.load(pruned))
 
 
+def _budget(budget: str | Sequence[str] | Mapping[str, float | str]) -> str | Sequence[str]:
+    if isinstance(budget, Mapping):
+        return [f"{resource}={amount}" for resource, amount in budget.items()]
+    if not isinstance(budget, str | Sequence):
+        raise UsageError(f"a budget is text such as 'flops=0.46' or a dict, not {budget!r}")
+    return budget
+
+
 def _criterion(text: str) -> Criterion:
     rows = extended(CRITERIA, "prunec.criteria")
     made: Criterion = parse(text, rows, "criterion")
@@ -135,6 +148,16 @@ def _criterion(text: str) -> Criterion:
 def _solver(text: str) -> Solver:
     made: Solver = parse(text, extended(SOLVERS, "prunec.solvers"), "solver")
     return made
+
+
+def _data(data: DataSpec | str | None) -> DataSpec | None:
+    if isinstance(data, str | Path):
+        return DataSpec(str(data))
+    if data is not None and not isinstance(data, DataSpec):
+        raise UsageError(
+            f"data is a path, 'module:function' or a prunec.DataSpec, not a {type(data).__name__}"
+        )
+    return data
 
 
 def _shapes(shapes: Shapes | None) -> dict[str, tuple[int, ...]]:

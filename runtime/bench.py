@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class Timing:
     bytes: int
     median_s: float
     fastest_s: float
-    samples_s: tuple[float, ...]
+    samples_s: tuple[float, ...] = field(repr=False)
     repeats: int
     shapes: Mapping[str, tuple[int, ...]]
 

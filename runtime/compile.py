@@ -99,8 +99,8 @@ class Report:
 class Result:
     """A pruned model with its plan and report."""
 
-    model: ir.Model
-    plan: Plan
+    model: ir.Model = field(repr=False)
+    plan: Plan = field(repr=False)
     report: Report
 
     def save(self, path: str | Path) -> None:

@@ -48,6 +48,8 @@ def run(space: argparse.Namespace, console: Console) -> int:
     from prunec.runtime.compile import compile_model, plan_path
 
     model = Path(space.model)
+    if not space.output and model.exists() and not model.is_file() and not model.is_dir():
+        raise UsageError(f"{model} is not a regular file: say with -o where the result goes")
     out = Path(space.output) if space.output else beside(model, ".pruned.onnx")
     plan_out = Path(space.plan_out) if space.plan_out else plan_path(out)
     settings = run_settings(space)

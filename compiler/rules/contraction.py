@@ -58,8 +58,8 @@ def _sum_over(site: Site, left: Labels, right: Labels, c: Coupler) -> None:
     c.tie(left, right, f"the summed axis of a {site.node.op_type}")
     c.read(left)
     c.read(right)
-    if site.weights[0] and site.weights[1]:
-        # Gating zeroes activations; a product of two weights would lose terms that count.
+    if not site.gated(0) and not site.gated(1):
+        # Gating zeroes float activations; a product of two weights would lose terms that count.
         c.freeze(left, "a product of two weights")
 
 
@@ -155,6 +155,9 @@ def einsum(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLa
                 axes[letter] = own
             if letter not in right:
                 c.read(own)
+    for letter in sorted({x for term in terms for x in term} - set(right)):
+        if not any(site.gated(k) for k, term in enumerate(terms) if letter in term):
+            c.freeze(axes[letter], "a product of weights")
     for position, term in enumerate(terms):
         others = "".join(t for k, t in enumerate(terms) if k != position)
         for letter in term:

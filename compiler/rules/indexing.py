@@ -125,7 +125,7 @@ def _alone(labels: Labels, c: Coupler) -> Labels:
 
 
 def pad(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLabels]:
-    """New channels at both ends (or fewer, for negative amounts); amounts follow kept counts."""
+    """New zero channels at both ends; amounts follow kept counts. Cropped or copied: frozen."""
     x = ins[0]
     mode = site.attr("mode", "constant")
     key: str | int = 1 if site.has(1) else "pads" if "pads" in site.node.attributes else "paddings"

@@ -9,13 +9,18 @@ from prunec.compiler.site import Rule, Site
 
 
 def spatial(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLabels]:
-    """Pools, global pools and resizing: batch and channels pass, space is mixed."""
+    """Pools, global pools and resizing: batch and channels pass, space is mixed.
+
+    Resizing leaves an axis alone when its size stays, wherever the channels are (NHWC).
+    """
     x = ins[0]
     for position in range(1, len(ins)):
         c.auxiliary.add((site.node.name or "", position))
     out = []
+    resizing = site.node.op_type in ("Resize", "Upsample")
+    crops = site.attr("coordinate_transformation_mode") == "tf_crop_and_resize"
     for k, (labels, size) in enumerate(zip(x, site.out_shapes[0], strict=True)):
-        if k < 2 and size == len(labels):
+        if (k < 2 or (resizing and not crops)) and size == len(labels):
             out.append(labels)
         else:
             c.freeze(labels, f"a spatial axis of {site.node.op_type}")
@@ -23,14 +28,14 @@ def spatial(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisL
     if site.node.op_type == "Resize" and site.has(3):
         sizes = site.constant(3, "sizes")
         if sizes.size == len(x):
-            c.resize(3, sizes, {k: out[k] for k in range(min(2, len(x)))})
+            c.resize(3, sizes, dict(enumerate(out)))
     return [tuple(out)] * len(site.node.outputs)
 
 
 def reduce_sum(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLabels]:
     """Sums of channels: a gated channel adds nothing, so the axis may shrink.
 
-    Gating zeroes activations only: the norm of a weight must not lose terms.
+    Gating zeroes float activations only: a count, or the norm of a weight, must not lose terms.
     """
     return _reduce(site, ins, c, exact=True)
 
@@ -50,7 +55,7 @@ def _reduce(site: Site, ins: Sequence[AxisLabels], c: Coupler, exact: bool) -> S
         if axes and k not in axes:
             out.append(labels)
             continue
-        if exact and not site.weights[0]:
+        if exact and site.gated(0):
             c.read(labels)
         else:
             c.freeze(labels, f"inexact: {site.node.op_type} runs over it")

@@ -85,7 +85,7 @@ def test_ranges_that_do_not_ascend_are_refused(text: str) -> None:
         ("hyperedges|b:0", 3, "$.hyperedges['b:0'].size: missing"),
         ("hyperedges|b:0|size", True, "$.hyperedges['b:0'].size: must be a non-negative integer"),
         ("hyperedges|b:0|kept", 3, "$.hyperedges['b:0'].kept: must be text"),
-        ("hyperedges|b:0|kept", "x", "$.hyperedges['b:0'].kept: invalid literal"),
+        ("hyperedges|b:0|kept", "x", "$.hyperedges['b:0'].kept: 'x' is not a position"),
         ("hyperedges|b:0|kept", "2,1", "$.hyperedges['b:0'].kept: '1' is not ascending"),
         ("hyperedges|b:0|kept", "", "$.hyperedges['b:0'].kept: at least one"),
         ("hyperedges|b:0|kept", "3", "$.hyperedges['b:0'].kept: position 3 is outside of size 3"),

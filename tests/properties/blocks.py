@@ -238,6 +238,22 @@ def einsum_of_two(b: Builder, x: str) -> str:
     return b.tame(b.add("Add", [x, b.reshape(y, (n, c, *[1] * len(space)))]))
 
 
+def einsum_of_weights(b: Builder, x: str) -> str:
+    """A product of two weights that are also used one after the other."""
+    n, c, *space = b.shapes[x]
+    if b.opset < 13:
+        return plain(b, x)
+    letters = "hwd"[: len(space)]
+    first, second = b.integers(5, c), b.integers(6, 5)
+    both = b.add("Einsum", [second, first], (6, c), equation="mk,kc->mc")
+    inner = f"nc{letters},kc->nk{letters}"
+    outer = f"nk{letters},mk->nm{letters}"
+    h = b.tame(b.add("Einsum", [x, first], (n, 5, *space), equation=inner))
+    y = b.add("Einsum", [h, second], (n, 6, *space), equation=outer)
+    z = b.add("Einsum", [x, both], (n, 6, *space), equation=inner)
+    return b.tame(b.add("Add", [y, z]))
+
+
 def where(b: Builder, x: str) -> str:
     zero = b.store(np.array(0, np.float32))
     condition = b.add("Greater", [x, zero])
@@ -322,6 +338,7 @@ COMBINING: Mapping[str, Block] = {
         group_norm_of_reshapes, prelu, broadcast,
         residual, projection, twice, excitation, shared_weight, constant_weight,
         computed_weight, matmul, gemm, gemm_of_weight, attention, einsum, einsum_of_two,
+        einsum_of_weights,
         where, layer_norm, softmax, response_norm, mean_variance, extremes,
         rotated, casts, opaque,
     )

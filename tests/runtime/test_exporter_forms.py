@@ -1,0 +1,154 @@
+"""Whole prunes of forms that exporters of several ages write, proven by the oracle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from prunec.passes.pipeline import Options
+from prunec.passes.solvers.greedy import Greedy
+from prunec.runtime.compile import Settings, apply_plan, plan_for
+from prunec.runtime.subject import open_model
+from prunec.runtime.verify import Verification, verify
+
+pytest.importorskip("onnxruntime")
+
+Shape = list[Any]
+
+
+class Net:
+    """Nodes in a row; weights are made as they are named."""
+
+    def __init__(self, opset: int, image: Shape) -> None:
+        self.opset, self.image = opset, image
+        self.rng = np.random.default_rng(0)
+        self.nodes: list[onnx.NodeProto] = []
+        self.tensors: list[TensorProto] = []
+
+    def store(self, name: str, array: np.ndarray) -> str:
+        self.tensors.append(numpy_helper.from_array(array, name))
+        return name
+
+    def weight(self, name: str, *shape: int) -> str:
+        return self.store(name, self.rng.standard_normal(shape).astype(np.float32))
+
+    def add(self, op: str, inputs: list[str], outputs: list[str], **attrs: Any) -> str:
+        self.nodes.append(helper.make_node(op, inputs, outputs, name=outputs[0], **attrs))
+        return outputs[0]
+
+    def conv(self, x: str, name: str, out: int, channels: int) -> str:
+        return self.add("Conv", [x, self.weight(f"{name}.w", out, channels, 1, 1)], [name])
+
+    def model(self, y: str, shape: Shape) -> onnx.ModelProto:
+        graph = helper.make_graph(
+            self.nodes,
+            "net",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, self.image)],
+            [helper.make_tensor_value_info(y, TensorProto.FLOAT, shape)],
+            self.tensors,
+        )
+        imports = [helper.make_opsetid("", self.opset)]
+        return helper.make_model(graph, opset_imports=imports, ir_version=8)
+
+
+def prune(model: onnx.ModelProto, budget: str = "flops=0.6") -> tuple[dict[str, int], Verification]:
+    subject = open_model(model)
+    options = Options(solver=Greedy(), align=1)
+    plan = plan_for(subject, budget, options, Settings())
+    return (
+        {name: len(kept.positions) for name, kept in plan.hyperedges.items()},
+        verify(subject, plan, apply_plan(subject, plan)),
+    )
+
+
+@pytest.mark.parametrize("opset", [7, 8, 9])
+def test_opsets_before_where_are_gated_by_a_product(opset: int) -> None:
+    net = Net(opset, [1, 3, 4, 4])
+    y = net.conv(net.add("Relu", [net.conv("x", "a", 8, 3)], ["r"]), "b", 2, 8)
+    kept, result = prune(net.model(y, [1, 2, 4, 4]))
+    assert kept["a.w:0"] < 8
+    result.require()
+
+
+def test_an_unread_mask_of_dropout_freezes_nothing() -> None:
+    net = Net(9, [1, 3, 4, 4])
+    net.add("Dropout", [net.conv("x", "a", 8, 3)], ["d", "mask"], ratio=0.5)
+    kept, result = prune(net.model(net.conv("d", "b", 2, 8), [1, 2, 4, 4]))
+    assert kept["a.w:0"] < 8
+    result.require()
+
+
+def test_group_normalization_needs_no_stored_shape() -> None:
+    net = Net(21, [1, 3, 4, 4])
+    scale, bias = net.weight("scale", 8), net.weight("bias", 8)
+    normed = [net.conv("x", "a", 8, 3), scale, bias]
+    net.add("GroupNormalization", normed, ["n"], num_groups=4)
+    kept, result = prune(net.model(net.conv("n", "b", 2, 8), [1, 2, 4, 4]))
+    assert kept["a.w:0"] < 4
+    result.require()
+
+
+def test_channels_merged_with_a_symbolic_batch() -> None:
+    net = Net(13, ["n", 3, 8, 8])
+    net.add("Reshape", [net.conv("x", "a", 8, 3), net.store("up", np.array([-1, 1, 8, 8]))], ["u"])
+    net.add("AveragePool", ["u"], ["p"], kernel_shape=[2, 2], strides=[2, 2])
+    net.add("Reshape", ["p", net.store("down", np.array([-1, 8, 4, 4]))], ["d"])
+    kept, result = prune(net.model(net.conv("d", "b", 2, 8), ["n", 2, 4, 4]))
+    assert kept["a.w:0"] < 8
+    result.require()
+
+
+def test_counts_of_channels_keep_their_terms() -> None:
+    """A gated integer would not be zero: what is summed as integers stays."""
+    net = Net(13, [1, 3, 4, 4])
+    a = net.add("Relu", [net.conv("x", "a", 8, 3)], ["r"])
+    net.add("Greater", [a, net.store("low", np.array(-1, np.float32))], ["g"])
+    net.add("Cast", ["g"], ["i"], to=TensorProto.INT32)
+    net.add("ReduceSum", ["i", net.store("axes", np.array([1]))], ["s"])
+    net.add("Cast", ["s"], ["f"], to=TensorProto.FLOAT)
+    c = net.conv(net.conv(a, "b", 8, 8), "c", 2, 8)
+    kept, result = prune(net.model(net.add("Mul", [c, "f"], ["y"]), [1, 2, 4, 4]), "flops=0.8")
+    assert set(kept) == {"b.w:0"}
+    result.require()
+
+
+def test_a_product_of_weights_keeps_its_terms() -> None:
+    net = Net(13, [2, 6])
+    first, second = net.weight("e1", 6, 8), net.weight("e2", 8, 3)
+    net.add("Einsum", [first, second], ["w"], equation="ij,jk->ik")
+    net.add("MatMul", ["x", "w"], ["u"])
+    net.add("MatMul", [net.add("MatMul", ["x", first], ["h"]), second], ["v"])
+    net.add("MatMul", [net.add("MatMul", ["x", net.weight("m1", 6, 8)], ["k"]),
+                       net.weight("m2", 8, 3)], ["z"])  # fmt: skip
+    net.add("Sum", ["u", "v", "z"], ["y"])
+    kept, result = prune(net.model("y", [2, 3]), "flops=0.9")
+    assert set(kept) == {"m1:1"}
+    result.require()
+
+
+def test_resizing_in_channels_last_layout_lets_channels_through() -> None:
+    net = Net(13, [1, 3, 4, 4])
+    net.add("Transpose", [net.conv("x", "a", 8, 3)], ["t"], perm=[0, 2, 3, 1])
+    net.add(
+        "Resize",
+        ["t", "", net.store("scales", np.array([1, 2, 2, 1], np.float32))],
+        ["z"],
+        mode="nearest",
+    )
+    net.add("Transpose", ["z"], ["back"], perm=[0, 3, 1, 2])
+    kept, result = prune(net.model(net.conv("back", "b", 2, 8), [1, 2, 8, 8]))
+    assert kept["a.w:0"] < 8
+    result.require()
+
+
+def test_a_model_that_draws_random_numbers_is_named_as_such() -> None:
+    net = Net(13, [1, 3, 4, 4])
+    a = net.conv("x", "a", 8, 3)
+    noisy = net.add("Add", [a, net.add("RandomNormalLike", [a], ["noise"])], ["s"])
+    _, result = prune(net.model(net.conv(noisy, "b", 2, 8), [1, 2, 4, 4]))
+    details = {check.name: check.detail for check in result.checks if not check.passed}
+    assert "draws random numbers" in details["dense runs"]
