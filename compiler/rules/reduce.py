@@ -14,8 +14,10 @@ def spatial(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisL
     Resizing leaves an axis alone when its size stays, wherever the channels are (NHWC).
     """
     x = ins[0]
-    for position in range(1, len(ins)):
+    for position, extra in enumerate(ins[1:], 1):
         c.auxiliary.add((site.node.name or "", position))
+        for labels in extra:
+            c.freeze(labels, f"sizes, scales or positions of {site.node.op_type}")
     out = []
     resizing = site.node.op_type in ("Resize", "Upsample")
     crops = site.attr("coordinate_transformation_mode") == "tf_crop_and_resize"
@@ -84,7 +86,10 @@ def along(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLab
     return [out] * len(site.node.outputs)
 
 
-SPATIAL = "AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MaxPool Resize Upsample"
+SPATIAL = (
+    "AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool GridSample LpPool MaxPool Resize "
+    "Upsample"
+)
 EXACT = "ReduceL1 ReduceL2 ReduceSum ReduceSumSquare"
 INEXACT = "ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd"
 

@@ -33,6 +33,9 @@ UNREACHED = {
 }
 # Freezes that say why, of labels which nothing frees anyway.
 REDUNDANT = {
+    'c.freeze(labels, f"sizes, scales or positions of {site.node.op_type}")': (
+        "sizes and scales are made by no contraction; a grid that is one has two channels"
+    ),
     'c.freeze(w[1], "outputs per channel of a depthwise ConvTranspose")': "nothing frees w[1]",
     'c.freeze(labels, f"inexact: statistics of {site.node.op_type} run over it")': (
         "parameters of a LayerNormalization are made by no contraction"

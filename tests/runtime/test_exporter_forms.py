@@ -152,3 +152,12 @@ def test_a_model_that_draws_random_numbers_is_named_as_such() -> None:
     _, result = prune(net.model(net.conv(noisy, "b", 2, 8), [1, 2, 4, 4]))
     details = {check.name: check.detail for check in result.checks if not check.passed}
     assert "draws random numbers" in details["dense runs"]
+
+
+def test_grid_sampling_lets_channels_through() -> None:
+    net = Net(16, [1, 3, 4, 4])
+    grid = net.store("grid", np.zeros((1, 5, 5, 2), np.float32))
+    net.add("GridSample", [net.conv("x", "a", 8, 3), grid], ["g"])
+    kept, result = prune(net.model(net.conv("g", "b", 2, 8), [1, 2, 5, 5]))
+    assert kept["a.w:0"] < 8
+    result.require()
