@@ -1,0 +1,72 @@
+"""What the README shows works as it stands."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import prunec
+from prunec.tools.cli import main
+from prunec.tools.demo import DIGITS, IMAGES
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.DOTALL)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("model.onnx").write_bytes(DIGITS.read_bytes())
+    return tmp_path
+
+
+def test_a_state_dict_is_sliced_by_the_plan(folder: Path) -> None:
+    assert main(["model.onnx", "--budget", "flops=0.5", "--no-verify", "--quiet"]) == 0
+    (code,) = [b for b in blocks("python") if "def indices" in b]
+    dense = prunec.load("model.onnx").graph.initializers
+    state: dict[str, Any] = {n: v.const_value.numpy() for n, v in dense.items() if v.const_value}
+    exec(
+        compile(code.replace("open(", "_open("), "README", "exec"),
+        {"state": state, "_open": opened},
+    )
+    pruned = prunec.load("model.pruned.onnx").graph.initializers
+    for name, value in pruned.items():
+        if name in state and value.const_value is not None:
+            np.testing.assert_array_equal(state[name], value.const_value.numpy())
+
+
+class opened:
+    """A file that json.load reads."""
+
+    def __init__(self, name: str) -> None:
+        self.text = Path(name).read_text()
+
+    def read(self) -> str:
+        return self.text
+
+
+def test_the_python_example_runs(folder: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    code = next(b for b in blocks("python") if "prunec.prune(" in b)
+    lines = [line for line in code.splitlines() if "prunec.load(module" not in line]
+    exec(compile("\n".join(lines), "README", "exec"), {})
+    assert Path("model.pruned.onnx").stat().st_size < Path("model.onnx").stat().st_size
+
+
+def test_the_configuration_file_is_accepted(folder: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    (text,) = blocks("toml")
+    tomllib.loads(text)
+    text = text.replace("calibration.npz", os.fspath(IMAGES)).replace("'^layer1", "'^stage1")
+    text = text.replace("'^stage1\\.'", "'^stage1'")
+    Path("prunec.toml").write_text(text)
+    assert main(["model.onnx", "--config", "prunec.toml", "--no-verify", "--quiet"]) == 0
