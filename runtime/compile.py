@@ -15,13 +15,12 @@ import onnx_ir as ir
 
 from prunec.compiler.diagnostics import Diagnostic
 from prunec.compiler.errors import OutputError, PlanError, UsageError
-from prunec.compiler.hypergraph import Hypergraph
 from prunec.compiler.plan import Plan, weight_slices
 from prunec.compiler.stats import Stats
 from prunec.frontends.onnx import load, save, to_proto
 from prunec.passes.apply import prune as rewrite
 from prunec.passes.pipeline import Options, make_plan
-from prunec.runtime.subject import Source, Subject
+from prunec.runtime.subject import Subject
 
 if TYPE_CHECKING:
     from prunec.runtime.accuracy import Accuracy
@@ -364,10 +363,3 @@ def _move(temporary: Path, target: Path, staged_files: frozenset[Path]) -> None:
             path.replace(target.parent / path.name)
     except OSError as error:
         raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
-
-
-def graph_of(source: Source, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Hypergraph:
-    """The hypergraph of a model, for inspection."""
-    from prunec.runtime.subject import open_model
-
-    return open_model(source, shapes).graph

@@ -84,14 +84,14 @@ def _resize_bounds(
         elements = {}
         for axis, pair in bounds.items():
             k = order.index(axis)
-            at_edge = pair[side] in (0, len(x[axis])) and _open(int(values[k]), len(x[axis]))
+            at_edge = pair[side] in (0, len(x[axis])) and _open(int(values[k]))
             if not at_edge:
                 elements[k] = x[axis][: pair[side]]
                 values[k] = pair[side]
         c.resize(key, values, elements)
 
 
-def _open(bound: int, size: int) -> bool:
+def _open(bound: int) -> bool:
     """Whether a bound says "from the start" or "to the end" whatever the size."""
     return bound == 0 or bound >= 2**31 - 1 or bound <= -(2**31) + 1
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prunec.compiler.problem import FloatArray, IntArray, Problem
+from prunec.compiler.problem import FloatArray, Problem
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,11 +111,3 @@ class Search:
         self._worths[0, e] = value[k] - value[k - 1] if down else np.nan
         self._steps[1, e] = level[k + 1] - level[k] if up else 0
         self._worths[1, e] = value[k + 1] - value[k] if up else np.nan
-
-
-def nearest_levels(problem: Problem, counts: IntArray | tuple[int, ...]) -> tuple[int, ...]:
-    """The highest level not above each count, or the lowest one."""
-    return tuple(
-        int(level[max(0, int(np.searchsorted(level, n, side="right")) - 1)])
-        for level, n in zip(problem.levels, counts, strict=True)
-    )
