@@ -18,7 +18,9 @@ def per_channel(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[A
     if site.node.op_type == "BatchNormalization":
         c.auxiliary |= {(site.node.name or "", 3), (site.node.name or "", 4)}
         if site.attr("training_mode", 0):
-            c.freeze(x[0], "batch statistics")
+            # Weight standardisation is written so, over (1, C, fan-in) of a weight.
+            for labels in (x[0], *x[2:]):
+                c.freeze(labels, "inexact: batch statistics run over it")
             return [x, ins[3], ins[4]][: len(site.node.outputs)]
     else:
         for labels in x[2:]:

@@ -161,3 +161,18 @@ def test_grid_sampling_lets_channels_through() -> None:
     kept, result = prune(net.model(net.conv("g", "b", 2, 8), [1, 2, 5, 5]))
     assert kept["a.w:0"] < 8
     result.require()
+
+
+def test_standardised_weights_keep_the_inputs_of_their_statistics() -> None:
+    """NFNets: BatchNormalization in training mode over a reshaped weight."""
+    net = Net(15, [1, 3, 4, 4])
+    weight = net.weight("b.w", 6, 8, 1, 1)
+    net.add("Reshape", [weight, net.store("flat", np.array([1, 6, -1]))], ["flat.w"])
+    ones, zeros = np.ones(6, np.float32), np.zeros(6, np.float32)
+    stored = [net.store(f"s{k}", a.copy()) for k, a in enumerate((ones, zeros, zeros, ones))]
+    net.add("BatchNormalization", ["flat.w", *stored], ["n", "m", "v"], training_mode=1)
+    net.add("Reshape", ["n", net.store("back", np.array([6, 8, 1, 1]))], ["w"])
+    net.add("Conv", [net.conv("x", "a", 8, 3), "w"], ["c"])
+    kept, result = prune(net.model(net.conv("c", "d", 2, 6), [1, 2, 4, 4]), "flops=0.8")
+    assert set(kept) == {"b.w:0"}
+    result.require()
