@@ -52,11 +52,12 @@ def gate(model: ir.Model, facts: Facts, graph: Hypergraph, mask: Mask) -> ir.Mod
     for (gated_value, axis), groups in graph.axes.items():
         if not mask[groups].all():
             removed[gated_value][axis] = mask[groups]
+    taken = _names(gated.graph)
     for node in list(gated.graph):
         for value in node.outputs:
             name = value.name or ""
             if name in removed and name not in graph.trace.constants and _is_float(value, facts):
-                _gate_value(gated.graph, node, value, removed[name], facts)
+                _gate_value(gated.graph, taken, node, value, removed[name], facts)
     return gated
 
 
@@ -68,7 +69,12 @@ def _is_float(value: ir.Value, facts: Facts) -> bool:
 
 
 def _gate_value(
-    graph: ir.Graph, node: ir.Node, value: ir.Value, masks: Mapping[int, Mask], facts: Facts
+    graph: ir.Graph,
+    taken: set[str],
+    node: ir.Node,
+    value: ir.Value,
+    masks: Mapping[int, Mask],
+    facts: Facts,
 ) -> None:
     rank = len(facts.shapes[value.name or ""])
     whole = np.ones([1] * rank, bool)
@@ -80,11 +86,11 @@ def _gate_value(
     uses = list(value.uses())
     if graph.opset_imports.get("", WHERE_SINCE) >= WHERE_SINCE:
         # Where, not Mul: zero times infinity would not be zero.
-        keep = _initializer(graph, f"{value.name}.kept", whole)
-        zero = _initializer(graph, f"{value.name}.zero", np.zeros((), dtype.numpy()))
+        keep = _initializer(graph, taken, f"{value.name}.kept", whole)
+        zero = _initializer(graph, taken, f"{value.name}.zero", np.zeros((), dtype.numpy()))
         op, inputs = "Where", [keep, value, zero]
     else:
-        keep = _initializer(graph, f"{value.name}.kept", whole.astype(dtype.numpy()))
+        keep = _initializer(graph, taken, f"{value.name}.kept", whole.astype(dtype.numpy()))
         op, inputs = "Mul", [value, keep]
     gate_node = ir.Node("", op, inputs, num_outputs=1, name=f"{value.name}.gate")
     gate_node.outputs[0].name = f"{value.name}.gated"
@@ -94,10 +100,17 @@ def _gate_value(
         user.replace_input_with(position, gate_node.outputs[0])
 
 
-def _initializer(graph: ir.Graph, name: str, array: NDArray[Any]) -> ir.Value:
+def _names(graph: ir.Graph) -> set[str]:
+    """Names of all values of the graph."""
+    named = [*graph.inputs, *graph.initializers.values(), *(v for n in graph for v in n.outputs)]
+    return {value.name for value in named if value.name}
+
+
+def _initializer(graph: ir.Graph, taken: set[str], name: str, array: NDArray[Any]) -> ir.Value:
     unique, n = name, 1
-    while unique in graph.initializers:
+    while unique in taken:
         unique, n = f"{name}.{n}", n + 1
+    taken.add(unique)
     value = ir.Value(name=unique, const_value=ir.tensor(array, name=unique))
     value.shape = ir.Shape(array.shape)
     value.type = ir.TensorType(ir.DataType.from_numpy(array.dtype))
@@ -171,6 +184,7 @@ class _Follower:
         slices: Mapping[str, Slices],
     ) -> None:
         self.graph, self.facts, self.mask = graph, facts, mask
+        self.taken = _names(graph)
         self.stored, self.axes = hypergraph.trace.constants, hypergraph.axes
         self.shapes = pruned_shapes(facts, hypergraph, mask)
         self.now: dict[str, NDArray[Any]] = {}
@@ -265,7 +279,9 @@ class _Follower:
             return
         if self.mask[patch.source].all():
             return
-        table = _initializer(self.graph, f"{node.name}.indices", indices.astype(np.int64))
+        table = _initializer(
+            self.graph, self.taken, f"{node.name}.indices", indices.astype(np.int64)
+        )
         old = node.outputs[0]
         gather = ir.Node(
             "",
@@ -285,7 +301,7 @@ class _Follower:
         if value is None:
             if position >= len(node.inputs):
                 node.resize_inputs(position + 1)
-            new = _initializer(self.graph, f"{node.name}.{position}", contents)
+            new = _initializer(self.graph, self.taken, f"{node.name}.{position}", contents)
             node.replace_input_with(position, new)
             return True
         name = value.name or ""
@@ -297,14 +313,14 @@ class _Follower:
         if have is not None and name not in self.stored and self.facts.bound:
             # It depends on a symbolic size: what slicing changed is added, the rest stays live.
             delta = (contents - have.reshape(contents.shape)).astype(dtype)
-            table = _initializer(self.graph, f"{name}.change", delta)
+            table = _initializer(self.graph, self.taken, f"{name}.change", delta)
             changed = f"{name}.changed.{node.name}"
             add = ir.Node("", "Add", [value, table], num_outputs=1, name=changed)
             add.outputs[0].name = changed
             self.graph.insert_before(node, add)
             node.replace_input_with(position, add.outputs[0])
             return True
-        new = _initializer(self.graph, f"{name}.pruned", contents)
+        new = _initializer(self.graph, self.taken, f"{name}.pruned", contents)
         node.replace_input_with(position, new)
         return True
 
