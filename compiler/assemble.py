@@ -8,24 +8,28 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from prunec.compiler.cost import Linear, Polynomial
+from prunec.compiler.cost import Linear
 from prunec.compiler.costs import COSTS
 from prunec.compiler.costs.ledger import Ledger, StoredTensor
-from prunec.compiler.diagnostics import Diagnostic
+from prunec.compiler.diagnostics import Diagnostic, inexact_nodes
 from prunec.compiler.hypergraph import (
     KEPT,
     Axis,
+    Counted,
     CountPatch,
     Groups,
     Hyperedge,
     Hypergraph,
     IndexPatch,
     Member,
+    Patch,
+    PinPatch,
     Trace,
     WeightInfo,
     linear,
 )
-from prunec.compiler.labels import FROZEN, AxisLabels, Coupler, Labels, Resize
+from prunec.compiler.labels import FROZEN, AxisLabels, Coupler, Labels, Pin, Resize
+from prunec.compiler.reasons import Reason
 
 Hash = NDArray[np.uint64]
 
@@ -38,6 +42,7 @@ def assemble(
     made: set[int],
     constants: frozenset[str],
     diagnostics: tuple[Diagnostic, ...],
+    zeros: Mapping[str, str],
 ) -> Hypergraph:
     """Hypergraph of a settled coupler.
 
@@ -63,23 +68,64 @@ def assemble(
     edges = tuple(
         Hyperedge(e.name, e.size, e.first, own) for e, own in zip(edges, members, strict=True)
     )
+    ledger = _ledger(coupler, labels, weights, groups, edges)
+    inexact = _inexact(coupler, groups)
     return Hypergraph(
         edges=edges,
         axes=live,
-        costs=_costs(coupler, labels, weights, groups, edges),
+        costs={name: count(ledger) for name, count in COSTS.items()},
         patches=_patches(coupler, groups),
         weights=weights,
         reads=tuple(axis for axis in reads if axis in live),
+        inexact=inexact,
+        recurs=tuple(coupler.recurs),
+        freedom=coupler.freedom,
         made=tuple(
             (w.value, k) for w in weights for k, a in enumerate(labels[w.value]) if id(a) in made
         ),
-        diagnostics=diagnostics,
+        diagnostics=(*diagnostics, *inexact_nodes(inexact)),
+        zeros=zeros,
         trace=Trace(
-            labels,
-            [(t.left, t.right, t.node, t.reason) for t in coupler.ties],
-            constants,
+            labels=labels,
+            ties=coupler.ties,
+            constants=constants,
+            components=component,
+            groups=table[component],
+            ledger=ledger,
+            multiplications=_multiplications(coupler),
+            parameters=tuple(
+                Counted(labels[w.value], tuple(id(a) in made for a in labels[w.value]))
+                for w in weights
+                if w.counted
+            ),
+            fixed={
+                (value, k): reason
+                for value, own in labels.items()
+                for k, a in enumerate(own)
+                if (reason := coupler.origin(a)) is not None
+            },
         ),
     )
+
+
+def _multiplications(coupler: Coupler) -> tuple[Counted, ...]:
+    """The axes of every product; made: the node that multiplies has the weight that makes it."""
+    freed: dict[str, set[int]] = {}
+    for labels, node in zip(coupler.freed, coupler.freed_by, strict=True):
+        freed.setdefault(node, set()).add(id(labels))
+    return tuple(
+        Counted(axes, tuple(id(a) in freed.get(node, ()) for a in axes))
+        for (_, axes), node in zip(coupler.products, coupler.products_of, strict=True)
+    )
+
+
+def _inexact(
+    coupler: Coupler, groups: Callable[[Labels], Groups]
+) -> Mapping[str, tuple[Reason, str]]:
+    """Nodes whose result depends on channels that may leave, and why."""
+    return {
+        x.node: (x.reason, x.text) for x in coupler.inexacts if (groups(x.labels) != KEPT).any()
+    }
 
 
 def _distinct(coupler: Coupler, labels: Mapping[str, AxisLabels]) -> list[Labels]:
@@ -90,8 +136,13 @@ def _distinct(coupler: Coupler, labels: Mapping[str, AxisLabels]) -> list[Labels
     for _, product in coupler.products:
         found.update((id(a), a) for a in product if a.any())
     for patch in coupler.patches:
-        arrays = [a for _, a in patch.elements] if isinstance(patch, Resize) else [patch.source]
-        found.update((id(a), a) for a in arrays)
+        match patch:
+            case Resize():
+                found.update((id(a), a) for _, a in patch.elements)
+            case Pin():
+                found[id(patch.labels)] = patch.labels
+            case _:
+                found[id(patch.source)] = patch.source
     return list(found.values())
 
 
@@ -168,6 +219,7 @@ def _edges(
 ) -> tuple[tuple[Hyperedge, ...], Groups]:
     """Hyperedges without members, and component -> group index (KEPT for lone groups)."""
     drafts: dict[int, _Draft] = {}
+    names: set[str] = set()
     placed = np.zeros(count, bool)
     for (value, k), a in named.items():
         own = component[a]
@@ -181,9 +233,9 @@ def _edges(
         for member, position in zip(unique[new][order], first[new][order], strict=True):
             kind = int(signature[member])
             if kind not in drafts:
-                taken = any(d.name == f"{value}:{k}" for d in drafts.values())
-                suffix = f"@{position}" if taken else ""
+                suffix = f"@{position}" if f"{value}:{k}" in names else ""
                 drafts[kind] = _Draft(f"{value}:{k}{suffix}", [])
+                names.add(drafts[kind].name)
             drafts[kind].components.append(int(member))
         placed[unique] = True
     group_of = np.full(count, KEPT, np.int64)
@@ -214,13 +266,14 @@ def _members(
     return [tuple(m) for m in members]
 
 
-def _costs(
+def _ledger(
     coupler: Coupler,
     labels: Mapping[str, AxisLabels],
     weights: Sequence[WeightInfo],
     groups: Callable[[Labels], Groups],
     edges: Sequence[Hyperedge],
-) -> dict[str, Polynomial]:
+) -> Ledger:
+    """What the costs are counted from, as sizes of axes in kept counts."""
     sizes = [e.size for e in edges]
     edge_of = np.repeat(np.arange(len(edges)), sizes)
     forms: dict[int, Linear] = {}
@@ -230,28 +283,30 @@ def _costs(
             forms[id(a)] = linear(groups(a), edge_of, sizes)
         return forms[id(a)]
 
-    ledger = Ledger(
+    return Ledger(
         multiplications=tuple(
             (scale, tuple(form(a) for a in axes)) for scale, axes in coupler.products
         ),
         parameters=tuple(
-            StoredTensor(tuple(form(a) for a in labels[w.value]), w.itemsize)
+            StoredTensor(
+                tuple(form(a) for a in labels[w.value]), w.itemsize, w.elements_per_item
+            )
             for w in weights
             if w.counted
         ),
     )
-    return {name: count(ledger) for name, count in COSTS.items()}
 
 
-def _patches(
-    coupler: Coupler, groups: Callable[[Labels], Groups]
-) -> tuple[CountPatch | IndexPatch, ...]:
-    out: list[CountPatch | IndexPatch] = []
+def _patches(coupler: Coupler, groups: Callable[[Labels], Groups]) -> tuple[Patch, ...]:
+    out: list[Patch] = []
     for p in coupler.patches:
         if isinstance(p, Resize):
             counts = tuple((k, groups(a)) for k, a in p.elements)
             # Kept even where no channel leaves: a computed bound (half of what remains) may move.
             out.append(CountPatch(p.node, p.key, p.value, p.scalar, counts, p.drop))
+            continue
+        if isinstance(p, Pin):
+            out.append(PinPatch(p.node, p.key, p.value, groups(p.labels)))
             continue
         source = groups(p.source)
         if (source != KEPT).any():

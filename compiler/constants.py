@@ -241,19 +241,79 @@ def _fold(function: Callable[[Any, Any], Any]) -> Evaluator:
     return run
 
 
+def _clip(_: ir.Node, ins: Sequence[Any], __: Any) -> Array:
+    low, high = [*ins, None, None][1:3]
+    return ins[0] if low is high is None else np.clip(ins[0], low, high)  # type: ignore[no-any-return]
+
+
+def _cast_like(_: ir.Node, ins: Sequence[Any], __: Any) -> Array:
+    return ins[0].astype(ins[1].dtype)  # type: ignore[no-any-return]
+
+
+def _compress(node: ir.Node, ins: Sequence[Any], _: Any) -> Array:
+    return np.compress(ins[1], ins[0], attribute(node, "axis"))
+
+
+def _cumulative(node: ir.Node, ins: Sequence[Any], _: Any) -> Array | None:
+    if attribute(node, "exclusive", 0) or attribute(node, "reverse", 0):
+        return None
+    return np.asarray(np.cumsum(ins[0], int(ins[1].reshape(-1)[0]), dtype=ins[0].dtype))
+
+
+def _gather_nd(node: ir.Node, ins: Sequence[Any], _: Any) -> Array | None:
+    if attribute(node, "batch_dims", 0):
+        return None
+    return np.asarray(ins[0][tuple(np.moveaxis(ins[1], -1, 0))])
+
+
+def _gather_elements(node: ir.Node, ins: Sequence[Any], _: Any) -> Array:
+    return np.take_along_axis(ins[0], ins[1], attribute(node, "axis", 0))
+
+
+def _non_zero(_: ir.Node, ins: Sequence[Any], __: Any) -> Array:
+    return np.array(np.nonzero(np.atleast_1d(ins[0])), np.int64)
+
+
+def _scatter_nd(node: ir.Node, ins: Sequence[Any], _: Any) -> Array | None:
+    if attribute(node, "reduction", "none") != "none":
+        return None
+    out = np.array(ins[0])
+    out[tuple(np.moveaxis(ins[1], -1, 0))] = ins[2]
+    return out
+
+
+def _scatter_elements(node: ir.Node, ins: Sequence[Any], _: Any) -> Array | None:
+    if attribute(node, "reduction", "none") != "none":
+        return None
+    out = np.array(ins[0])
+    np.put_along_axis(out, ins[1], ins[2], attribute(node, "axis", 0))
+    return out
+
+
+def _trilu(node: ir.Node, ins: Sequence[Any], _: Any) -> Array:
+    k = int(ins[1].reshape(-1)[0]) if len(ins) > 1 and ins[1] is not None else 0
+    return np.triu(ins[0], k) if attribute(node, "upper", 1) else np.tril(ins[0], k)
+
+
 EVALUATORS: Mapping[str, Evaluator] = {
     "Abs": _numpy(np.abs),
     "Add": _numpy(np.add),
     "And": _numpy(np.logical_and),
     "Cast": _cast,
+    "CastLike": _cast_like,
     "Ceil": _numpy(np.ceil),
+    "Clip": _clip,
+    "Compress": _compress,
     "Concat": _concat,
     "ConstantOfShape": _constant_of_shape,
+    "CumSum": _cumulative,
     "Div": _div,
     "Equal": _numpy(np.equal),
     "Expand": _expand,
     "Floor": _numpy(np.floor),
     "Gather": _gather,
+    "GatherElements": _gather_elements,
+    "GatherND": _gather_nd,
     "Greater": _numpy(np.greater),
     "GreaterOrEqual": _numpy(np.greater_equal),
     "Identity": _numpy(lambda x: x),
@@ -264,17 +324,23 @@ EVALUATORS: Mapping[str, Evaluator] = {
     "Mod": _mod,
     "Mul": _numpy(np.multiply),
     "Neg": _numpy(np.negative),
+    "NonZero": _non_zero,
     "Not": _numpy(np.logical_not),
     "Or": _numpy(np.logical_or),
     "Pow": _same(np.power),
     "Range": _range,
+    "Reciprocal": _same(np.reciprocal),
     "ReduceMax": _reduce(np.max),
+    "ReduceMean": _reduce(np.mean),
     "ReduceMin": _reduce(np.min),
     "ReduceProd": _reduce(np.prod),
     "ReduceSum": _reduce(np.sum),
     "Reshape": _reshape,
     "Round": _numpy(np.round),
+    "ScatterElements": _scatter_elements,
+    "ScatterND": _scatter_nd,
     "Shape": _shape,
+    "Sign": _numpy(np.sign),
     "Size": _size,
     "Slice": _slice,
     "Split": _split,
@@ -284,6 +350,8 @@ EVALUATORS: Mapping[str, Evaluator] = {
     "Sum": _fold(np.add),
     "Tile": _tile,
     "Transpose": _transpose,
+    "Trilu": _trilu,
     "Unsqueeze": _unsqueeze,
     "Where": _numpy(np.where),
+    "Xor": _numpy(np.logical_xor),
 }

@@ -76,7 +76,8 @@ class InfeasibleBudgetError(PrunecError):
             held = ", ".join(f"{name} {share:.1%}" for name, share in self.held_by)
             text += f"; held there by {held}"
         return (
-            text + "; raise the budget, lower --min-keep or --align, or release what is protected"
+            text + "; raise the budget, lower --min-keep or --align, or release what is protected "
+            "(`prunec inspect MODEL` shows all barriers and what would free them)"
         )
 
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Iterable, Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
+from prunec.compiler.barriers import REASONS, Barriers, nearest_barriers
 from prunec.compiler.errors import UsageError
 from prunec.compiler.hypergraph import KEPT, Hypergraph
-from prunec.compiler.labels import FROZEN
+from prunec.compiler.labels import FROZEN, Labels
+from prunec.compiler.reasons import Reason
 from prunec.compiler.spec import suggest
 
 
 def explain(graph: Hypergraph, value: str, axis: int) -> list[str]:
     """Lines that say what an axis is coupled to, or what froze it.
 
-    Raises UsageError for an unknown value or axis.
+    For channels that stay: for each reason the ties from the first such channel to its nearest
+    barrier, then the reason and what would take it away. Raises UsageError for an unknown value
+    or axis.
     """
     labels = graph.trace.labels.get(value)
     if labels is None:
@@ -24,73 +27,71 @@ def explain(graph: Hypergraph, value: str, axis: int) -> list[str]:
     if not 0 <= axis < len(labels):
         raise UsageError(f"{value} has {len(labels)} axes; there is no axis {axis}")
     own = labels[axis]
-    lines = [f"{value}:{axis} has {len(own)} channels"]
-    groups = graph.axes.get((value, axis), np.full(len(own), KEPT))
-    for edge in graph.edges:
-        here = (groups >= edge.first) & (groups < edge.first + edge.size)
-        if here.any():
-            lines.append(
-                f"{int(here.sum())} of them belong to hyperedge {edge.name}: "
-                f"{edge.size} channel groups over {len(edge.members)} axes"
-            )
-            for m in edge.members:
-                times = f" x{m.multiplicity}" if m.multiplicity > 1 else ""
-                lines.append(f"    {m.value}:{m.axis}{times}{' (weight)' if m.is_weight else ''}")
-    stuck = np.flatnonzero(groups == KEPT)
-    if len(stuck):
-        lines.append(f"{len(stuck)} of them can't be removed:")
-        lines += [f"    {step}" for step in _barrier(graph, int(own[stuck[0]]))]
+    groups = graph.trace.groups[own]
+    lines = [f"{value}:{axis} has {len(own)} channels", *_edges(graph, groups)]
+    stuck = own[groups == KEPT]
+    if not len(stuck):
+        return lines
+    if not own.any():
+        fixed = Reason.UNIT_AXIS if len(own) == 1 else Reason.FIXED_AXIS
+        reason = graph.trace.fixed.get((value, axis), fixed)
+        return [*lines, f"none of them can be removed: {_about(reason)}"]
+    barriers = nearest_barriers(graph.trace)
+    codes, first, count = np.unique(barriers.codes[stuck], return_index=True, return_counts=True)
+    for k in np.argsort(first, kind="stable").tolist():
+        lines.append(f"{count[k]} of them can't be removed:")
+        lines += [f"    {step}" for step in _way(graph, barriers, int(stuck[first[k]]))]
+        lines.append(f"    {_about(REASONS[codes[k]])}")
     return lines
 
 
-def _barrier(graph: Hypergraph, label: int) -> list[str]:
-    """Shortest chain of ties from a label to FROZEN."""
-    if label == FROZEN:
-        return ["it is frozen where it is made: an input of the model, a unit or a spatial axis"]
-    left, right, owner = _links(graph)
-    order = np.argsort(left, kind="stable")
-    left, right, owner = left[order], right[order], owner[order]
-    came: dict[int, tuple[int, int]] = {label: (-1, -1)}
-    queue = deque([label])
-    while queue and FROZEN not in came:
-        here = queue.popleft()
-        span = slice(*np.searchsorted(left, [here, here + 1]))
-        for there, tie in zip(right[span].tolist(), owner[span].tolist(), strict=True):
-            if there not in came:
-                came[there] = (here, tie)
-                queue.append(there)
-    if FROZEN not in came:
-        return ["nothing that can be sliced makes it, or it is the only one of its kind"]
-    steps: list[str] = []
-    at = FROZEN
-    while at != label:
-        before, tie = came[at]
-        _, _, node, reason = graph.trace.ties[tie]
-        where = _name(graph, before)
-        steps.append(f"{where} -- {reason or 'tied'}" + (f" [{node}]" if node else ""))
-        at = before
-    return steps[::-1]
+def _edges(graph: Hypergraph, groups: Labels) -> Iterator[str]:
+    present = np.unique(groups[groups != KEPT])
+    for edge in graph.edges:
+        low, high = np.searchsorted(present, (edge.first, edge.first + edge.size))
+        if low == high:
+            continue
+        here = (groups >= edge.first) & (groups < edge.first + edge.size)
+        yield (
+            f"{int(here.sum())} of them belong to hyperedge {edge.name}: "
+            f"{edge.size} channel groups over {len(edge.members)} axes"
+        )
+        for m in edge.members:
+            times = f" x{m.multiplicity}" if m.multiplicity > 1 else ""
+            yield f"    {m.value}:{m.axis}{times}{' (weight)' if m.is_weight else ''}"
 
 
-def _links(
-    graph: Hypergraph,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    ties = graph.trace.ties
-    empty = [np.zeros(0, np.int64)]
-    left = np.concatenate([t[0] for t in ties] or empty)
-    right = np.concatenate([t[1] for t in ties] or empty)
-    owner = np.repeat(np.arange(len(ties)), [len(t[0]) for t in ties])
-    return (
-        np.concatenate([left, right]),
-        np.concatenate([right, left]),
-        np.concatenate([owner, owner]),
-    )
+def _about(reason: Reason) -> str:
+    return f"{reason.value}: {reason.meaning}; would free it: {reason.remedy}"
 
 
-def _name(graph: Hypergraph, label: int) -> str:
-    for value, own in graph.trace.labels.items():
-        for axis, labels in enumerate(own):
-            at = np.flatnonzero(labels == label)
-            if len(at):
-                return f"{value}:{axis}[{at[0]}]"
-    return "an inner axis of a reshape"
+def _way(graph: Hypergraph, barriers: Barriers, label: int) -> list[str]:
+    """Shortest chain of ties from a label to its barrier."""
+    steps: list[tuple[int, int]] = []
+    while label != FROZEN and barriers.before[label] >= 0:
+        steps.append((label, int(barriers.ties[label])))
+        label = int(barriers.before[label])
+    names = _names(graph, [at for at, _ in steps])
+    lines = []
+    for at, tie in steps:
+        link = graph.trace.ties[tie]
+        where = f" [{link.node}]" if link.node else ""
+        lines.append(f"{names.get(at, 'an inner axis')} -- {link.reason or 'tied'}{where}")
+    return lines
+
+
+def _names(graph: Hypergraph, wanted: Iterable[int]) -> dict[int, str]:
+    """``value:axis[position]`` where each label is first seen; those of no value are missing."""
+    axes = [(v, k, a) for v, own in graph.trace.labels.items() for k, a in enumerate(own)]
+    if not axes:
+        return {}
+    every = np.concatenate([a for _, _, a in axes])
+    ends = np.cumsum([len(a) for _, _, a in axes])
+    at = np.flatnonzero(np.isin(every, np.array(list(wanted), np.int64)))
+    labels, first = np.unique(every[at], return_index=True)
+    names = {}
+    for label, position in zip(labels.tolist(), at[first].tolist(), strict=True):
+        number = int(np.searchsorted(ends, position, side="right"))
+        value, axis, array = axes[number]
+        names[label] = f"{value}:{axis}[{position - int(ends[number]) + len(array)}]"
+    return names

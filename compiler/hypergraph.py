@@ -10,8 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunec.compiler.cost import Linear, Polynomial
+from prunec.compiler.costs.ledger import Ledger
 from prunec.compiler.diagnostics import Diagnostic
+from prunec.compiler.encoding import Encoding
 from prunec.compiler.errors import UsageError
+from prunec.compiler.freedom import Freedom
+from prunec.compiler.labels import Tie
+from prunec.compiler.reasons import Reason
 from prunec.compiler.spec import suggest
 
 Axis = tuple[str, int]
@@ -78,14 +83,36 @@ class IndexPatch:
     picked: tuple[Groups, ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PinPatch:
+    """A float attribute that must be written once some of `groups` leave."""
+
+    node: str
+    key: str
+    value: float
+    groups: Groups
+
+
+Patch = CountPatch | IndexPatch | PinPatch
+
+
 @dataclass(frozen=True, slots=True)
 class WeightInfo:
-    """A stored tensor of the dense model; counted: it is a parameter of `params` and `bytes`."""
+    """A stored tensor of the dense model; counted: it is a parameter of `params` and `bytes`.
+
+    itemsize: bytes of an item; elements of 4 bits have 0.5. encoding: how integers are weights.
+    """
 
     value: str
     shape: tuple[int, ...]
     itemsize: float
     counted: bool
+    encoding: Encoding | None = None
+
+    @property
+    def elements_per_item(self) -> int:
+        """How many parameters one stored item holds; more than one where bytes are packed."""
+        return self.encoding.packing if self.encoding else 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,17 +123,25 @@ class Hypergraph:
     an axis that can't lose any channel is absent. costs: resource -> polynomial in the kept
     counts, ordered as `edges`. reads: activation axes that some consumer sums over. made: the
     output axes of all weights that contractions multiply with, frozen ones included.
+    inexact: nodes that treat the other channels differently once some are gone, and why; empty
+    unless `freedom`, under which the channels were coupled, allows it. recurs: (node, input
+    position, axis) of weights along which a node reads its own state. zeros: integer value -> the
+    value that holds its zero point ("" for 0): a removed channel is that integer.
     """
 
     edges: tuple[Hyperedge, ...]
     axes: Mapping[Axis, Groups]
     costs: Mapping[str, Polynomial]
-    patches: tuple[CountPatch | IndexPatch, ...]
+    patches: tuple[Patch, ...]
     weights: tuple[WeightInfo, ...]
     reads: tuple[Axis, ...]
     made: tuple[Axis, ...]
+    inexact: Mapping[str, tuple[Reason, str]]
+    recurs: tuple[tuple[str, int, int], ...]
+    freedom: Freedom
     diagnostics: tuple[Diagnostic, ...]
     trace: Trace = field(repr=False)
+    zeros: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def number_of_groups(self) -> int:
@@ -141,20 +176,43 @@ class Hypergraph:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Counted:
+    """The label arrays of what one item of the ledger is counted from.
+
+    made: whether the item's own weight makes that axis.
+    """
+
+    axes: tuple[NDArray[np.int64], ...]
+    made: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Trace:
-    """What `explain` needs: the labels of every axis and the ties between them."""
+    """What `explain` and `coverage` need: the labels of every axis and the ties between them.
+
+    groups, components: (labels,) group and component of each label, KEPT where it never leaves; a
+    label with a component but without a group is the only one of its kind. ledger: what the costs
+    were counted from; multiplications and parameters are its items. fixed: axes that were frozen
+    from the start, with the reason.
+    """
 
     labels: Mapping[str, tuple[NDArray[np.int64], ...]]
-    ties: Sequence[tuple[NDArray[np.int64], NDArray[np.int64], str, str]]
+    ties: Sequence[Tie]
     constants: frozenset[str]
+    components: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    groups: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    ledger: Ledger = field(default_factory=lambda: Ledger((), ()))
+    multiplications: tuple[Counted, ...] = ()
+    parameters: tuple[Counted, ...] = ()
+    fixed: Mapping[Axis, Reason] = field(default_factory=dict)
 
 
 def linear(groups: Groups, edge_of_group: NDArray[np.int64], sizes: Sequence[int]) -> Linear:
     """Kept count of an axis as a linear form in the kept counts of its hyperedges."""
-    kept = int((groups == KEPT).sum())
-    per_edge = np.bincount(edge_of_group[groups[groups != KEPT]], minlength=len(sizes))
+    live = groups[groups != KEPT]
     terms = []
-    for e in np.flatnonzero(per_edge).tolist():
-        assert per_edge[e] % sizes[e] == 0, "groups of a hyperedge differ in multiplicity"
-        terms.append((e, int(per_edge[e]) // sizes[e]))
-    return Linear(kept, tuple(terms))
+    edges, counts = np.unique(edge_of_group[live], return_counts=True)
+    for e, count in zip(edges.tolist(), counts.tolist(), strict=True):
+        assert count % sizes[e] == 0, "groups of a hyperedge differ in multiplicity"
+        terms.append((e, count // sizes[e]))
+    return Linear(len(groups) - len(live), tuple(terms))

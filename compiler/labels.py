@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prunec.compiler.encoding import Encoding
+from prunec.compiler.freedom import Freedom
+from prunec.compiler.reasons import Reason
+
 Labels = NDArray[np.int64]  # (n,) one label per index of one axis
 AxisLabels = tuple[Labels, ...]  # one array per axis of a value
 FROZEN = 0
@@ -17,15 +21,33 @@ FROZEN = 0
 class Unsupported(Exception):
     """Raised by a rule for a form that it cannot follow; the node is frozen, with this reason."""
 
+    def __init__(self, text: str, reason: Reason = Reason.UNSUPPORTED_FORM) -> None:
+        super().__init__(text)
+        self.reason = reason
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tie:
-    """A recorded equality ``left == right``: who asked for it, and why."""
+    """A recorded equality ``left == right``: who asked for it, and why.
+
+    barrier: the kind of reason where the tie freezes, else None.
+    """
 
     left: NDArray[np.int64]
     right: NDArray[np.int64]
     node: str
     reason: str
+    barrier: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Inexact:
+    """A node whose result for the other channels changes when some of `labels` leave."""
+
+    node: str
+    labels: Labels
+    reason: Reason
+    text: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,20 +96,40 @@ class Reindex:
     picked: tuple[Labels, ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Pin:
+    """A float attribute to write with its dense value once some of `labels` leave."""
+
+    node: str
+    key: str
+    value: float
+    labels: Labels
+
+
 class Coupler:
     """Collects what the rules say. Mutable; lives inside one interpretation."""
 
-    def __init__(self) -> None:
+    def __init__(self, freedom: Freedom | None = None) -> None:
+        self.freedom = freedom or Freedom()
         self._parent: NDArray[np.int64] = np.zeros(1024, np.int64)
         self._size = 1  # label 0 is FROZEN
         self.node = ""
         self.ties: list[Tie] = []
         self.factors: list[Factor] = []
         self.freed: list[Labels] = []
+        self.freed_by: list[str] = []  # node of each
         self.products: list[tuple[int, tuple[Labels, ...]]] = []
-        self.patches: list[Resize | Reindex] = []
+        self.products_of: list[str] = []  # node of each
+        self.origins: dict[int, tuple[Labels, Reason]] = {}  # by id() of frozen arrays
+        self.patches: list[Resize | Reindex | Pin] = []
         self.reads: list[Labels] = []
         self.auxiliary: set[tuple[str, int]] = set()
+        self.encodings: dict[tuple[str, int], Encoding] = {}
+        self.zeros: dict[tuple[str, int], str] = {}
+        self.inexacts: list[Inexact] = []
+        self.heads: list[Labels] = []
+        self._compositions: dict[int, tuple[Labels, tuple[Labels, ...]]] = {}
+        self.recurs: list[tuple[str, int, int]] = []
 
     @property
     def size(self) -> int:
@@ -105,9 +147,17 @@ class Coupler:
         self._parent[first : self._size] = labels
         return labels
 
-    def frozen(self, size: int) -> Labels:
-        """Labels of an axis that never shrinks."""
-        return np.zeros(size, np.int64)
+    def frozen(self, size: int, reason: Reason | None = None) -> Labels:
+        """Labels of an axis that never shrinks; what meets it is frozen for this reason."""
+        labels = np.zeros(size, np.int64)
+        if reason is not None:
+            self.origins[id(labels)] = (labels, reason)
+        return labels
+
+    def origin(self, labels: NDArray[np.int64]) -> Reason | None:
+        """The reason that came with a frozen array, or with the one that this is a part of."""
+        owner = labels if labels.base is None else labels.base
+        return self.origins[id(owner)][1] if id(owner) in self.origins else None
 
     def find(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
         """The representative of each label: equal representatives leave together; 0 never."""
@@ -118,10 +168,17 @@ class Coupler:
                 return root
             root = above
 
-    def tie(self, left: NDArray[np.int64], right: NDArray[np.int64], reason: str = "") -> None:
+    def tie(
+        self,
+        left: NDArray[np.int64],
+        right: NDArray[np.int64],
+        reason: str = "",
+        barrier: Reason | None = None,
+    ) -> None:
         """Make labels equal, element by element, with numpy broadcasting."""
         if left is right:
             return
+        barrier = barrier or self.origin(left) or self.origin(right)
         try:
             pair = np.broadcast_arrays(left, right)
         except ValueError:
@@ -129,7 +186,7 @@ class Coupler:
                 f"axes of {left.shape} and {right.shape} channels meet ({reason})"
             ) from None
         left, right = (a.reshape(-1) for a in pair)
-        self.ties.append(Tie(left, right, self.node, reason))
+        self.ties.append(Tie(left, right, self.node, reason, barrier))
         self._union(left, right)
 
     def _union(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> None:
@@ -144,14 +201,38 @@ class Coupler:
         self._parent[left] = a
         self._parent[right] = a
 
-    def freeze(self, labels: NDArray[np.int64], reason: str) -> None:
-        """Forbid the removal of these channels; `reason` is shown to the user."""
+    def freeze(self, labels: NDArray[np.int64], reason: Reason, text: str) -> None:
+        """Forbid the removal of these channels; reason and text are shown to the user."""
         if labels.any():
-            self.tie(labels, np.zeros(1, np.int64), reason)
+            self.tie(labels, np.zeros(1, np.int64), text, reason)
+
+    def inexact(self, labels: Labels, reason: Reason, text: str) -> None:
+        """These channels decide what the node makes of the others (a norm's statistics, say).
+
+        Frozen, unless the run allows it (`Freedom.residual`): then the node works on the channels
+        that stay, and the oracle compares with the dense node run on those alone.
+        """
+        if not self.freedom.residual:
+            self.freeze(labels, reason, text)
+        elif labels.any():
+            self.inexacts.append(Inexact(self.node, labels, reason, text))
+
+    def head(self, labels: Labels) -> None:
+        """Mark an axis of attention heads: activations meet head by head along it."""
+        self.heads.append(labels)
+
+    def recur(self, position: int, axis: int) -> None:
+        """The node makes channels inside itself through this axis of an input, a weight.
+
+        The state of a recurrence, or queries and keys that an attention projects or adds a bias
+        to: no activation stands there that could be gated, so the gated graph gates the weight.
+        """
+        self.recurs.append((self.node, position, axis))
 
     def free(self, labels: Labels) -> None:
         """Allow removal: these channels are made by a weight that can be sliced."""
         self.freed.append(labels)
+        self.freed_by.append(self.node)
 
     def factor(self, cells: Labels, factors: Sequence[Labels]) -> None:
         """Relate the cells of a merged axis to the axes it is made of (a reshape).
@@ -161,13 +242,40 @@ class Coupler:
         """
         self.factors.append(Factor(cells, tuple(factors), self.node))
 
+    def compose(self, whole: Labels, factors: Sequence[Labels]) -> None:
+        """Remember that an axis is the product of these, outermost first."""
+        self._compositions[id(whole)] = whole, tuple(factors)
+
+    def composition(self, whole: Labels) -> tuple[Labels, ...] | None:
+        """The axes that this very array was made of or split into, if it was."""
+        known = self._compositions.get(id(whole))
+        return None if known is None else known[1]
+
     def macs(self, *axes: Labels, scale: int = 1) -> None:
         """Count ``scale * product of kept counts`` multiply-accumulates."""
         self.products.append((scale, axes))
+        self.products_of.append(self.node)
+
+    def repeat(self, first: int, times: int) -> None:
+        """Count the products from number `first` on so many times: those of a loop's body."""
+        self.products[first:] = [(scale * times, axes) for scale, axes in self.products[first:]]
+        if not times:
+            del self.products[first:], self.products_of[first:]
 
     def read(self, labels: Labels) -> None:
         """Mark an activation axis over which a consumer sums: here a channel's value matters."""
         self.reads.append(labels)
+
+    def encode(self, position: int, encoding: Encoding) -> None:
+        """An integer input is a weight: a parameter, scored by the numbers that it encodes."""
+        self.encodings[self.node, position] = encoding
+
+    def zero(self, position: int, name: str) -> None:
+        """In this integer output the contents of value `name` stand for zero ("": the number 0).
+
+        A removed channel is then that integer, so that consumers which subtract it lose nothing.
+        """
+        self.zeros[self.node, position] = name
 
     def resize(
         self,
@@ -196,52 +304,10 @@ class Coupler:
             patch = Reindex(self.node, key, axis, source, indices, picked)
             self.patches.append(patch)
 
-    def settle(self) -> None:
-        """Decide every pending factor, in graph order, until nothing is left to decide."""
-        for pending in self.factors:
-            self.node = pending.node
-            self._choose(pending)
-        self.factors.clear()
+    def pin(self, key: str, value: float, labels: Labels) -> None:
+        """Write this float attribute, which is absent, once channels of `labels` leave.
 
-    def _choose(self, pending: Factor) -> None:
-        sizes = tuple(len(f) for f in pending.factors)
-        if not all(sizes):
-            return
-        cells = pending.cells.reshape(sizes)
-        roots = self.find(cells)
-        removable = [bool(self.find(f).any()) for f in pending.factors]
-        candidates = [t for t in range(len(sizes)) if removable[t] and sizes[t] > 1]
-        if not roots.any():
-            candidates = []
-        best = max(
-            candidates,
-            key=lambda t: (self._groups_left(roots, pending.factors[t], t), -t),
-            default=None,
-        )
-        for t, labels in enumerate(pending.factors):
-            if t != best:
-                self.freeze(labels, "one of several axes that a reshape merges or splits")
-        if best is None:
-            self.freeze(cells, "a reshape merges or splits it with axes that stay whole")
-            return
-        shape = [1] * len(sizes)
-        shape[best] = sizes[best]
-        self.tie(cells, pending.factors[best].reshape(shape), "reshape")
-
-    def _groups_left(self, roots: NDArray[np.int64], factor: Labels, axis: int) -> int:
-        """How many removable groups remain when `axis` of the cells is the removable one."""
-        lines = np.moveaxis(roots, axis, 0).reshape(len(factor), -1)
-        trial = Coupler()
-        names, local = np.unique(
-            np.concatenate([[FROZEN], self.find(factor), lines.reshape(-1)]), return_inverse=True
-        )
-        trial.fresh(len(names) - 1)
-        local = local.astype(np.int64)
-        line = local[1 + len(factor) :].reshape(lines.shape)
-        trial._union(
-            np.broadcast_to(local[1 : 1 + len(factor), None], line.shape).reshape(-1),
-            line.reshape(-1),
-        )
-        return len(np.unique(trial.find(local[1 : 1 + len(factor)]))) - bool(
-            (trial.find(local[1 : 1 + len(factor)]) == FROZEN).any()
-        )
+        For a default that depends on a size: 1 / sqrt(head size), the scale of an attention.
+        """
+        if labels.any():
+            self.patches.append(Pin(self.node, key, value, labels))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunec.compiler.errors import PlanError
+from prunec.compiler.freedom import Freedom
 from prunec.compiler.hypergraph import KEPT, Hypergraph
 
 SCHEMA = 1
@@ -59,6 +60,18 @@ class Plan:
     components: Mapping[str, str]
     options: Mapping[str, Any]
     versions: Mapping[str, str]
+
+    @property
+    def freedom(self) -> Freedom:
+        """What coupling was allowed when the plan was made."""
+        allowed = {name: bool(self.options.get(name)) for name in ("residual", "heads")}
+        return Freedom(**allowed)
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The modules of rules that the plan was made with."""
+        names = self.options.get("rules", ())
+        return tuple(map(str, names)) if isinstance(names, list) else ()
 
     def counts(self, graph: Hypergraph) -> tuple[int, ...]:
         """Kept counts in the order of the hypergraph's edges."""

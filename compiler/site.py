@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,30 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from prunec.compiler.constants import attribute, axes_of
+from prunec.compiler.encoding import Zero
 from prunec.compiler.labels import AxisLabels, Coupler, Unsupported
+from prunec.compiler.reasons import Reason
 
 __all__ = ["Rule", "Site", "Unsupported", "is_frozen", "product", "stay"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scope:
+    """The interpretation that a rule of control flow is part of; names are unique over bodies.
+
+    labels: of all values so far; what enters a body is added. constants: contents that hold
+    whatever the data is. run: interpret a body, whose inputs have labels, with its costs taken
+    so many times; 0 times where it is known never to run.
+    """
+
+    labels: dict[str, AxisLabels]
+    shapes: Mapping[str, tuple[int, ...]]
+    constants: Mapping[str, NDArray[Any]]
+    run: Callable[[ir.Graph, int], None]
+
+    def of(self, value: ir.Value) -> AxisLabels | None:
+        """Labels of a value, None where its shape is not known."""
+        return self.labels.get(str(value.name))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,7 +43,9 @@ class Site:
 
     in_shapes, out_shapes: () for an absent optional input. constants: contents or None.
     weights: True where an input depends on initializers alone. floats: False where it holds
-    integers or booleans, in which a gated channel is not zero.
+    integers or booleans, in which a gated channel is not zero unless `zeros` knows which integer
+    stands for zero. assumed: True where contents come
+    from a size that depends on the data. scope: for the rules of control flow.
     """
 
     node: ir.Node
@@ -32,15 +55,45 @@ class Site:
     constants: tuple[NDArray[Any] | None, ...]
     weights: tuple[bool, ...]
     floats: tuple[bool, ...] = ()
+    assumed: tuple[bool, ...] = ()
+    zeros: tuple[Zero | None, ...] = ()
+    scope: Scope | None = None
 
     def attr(self, name: str, default: Any = None) -> Any:
         """Value of an attribute as a plain Python value."""
         return attribute(self.node, name, default)
 
     def gated(self, position: int) -> bool:
-        """Whether a removed channel of this input is zero: it is made by float activations."""
+        """Whether a removed channel of this input is zero: it is made by float activations.
+
+        So are the channels of a constant that is all zeros, the first state of an unrolled cell.
+        """
         is_float = self.floats[position] if position < len(self.floats) else True
-        return is_float and not self.weights[position]
+        if not is_float:
+            zero = self.zeros[position] if position < len(self.zeros) else None
+            return zero is not None and zero.is_literal() and not self.weights[position]
+        return not self.weights[position] or self._is_zero(position)
+
+    def gated_at(self, position: int, zero_point: int) -> bool:
+        """Whether a removed channel of an integer input is the zero point that another input holds.
+
+        An absent zero point is 0.
+        """
+        zero = self.zeros[position] if position < len(self.zeros) else None
+        if zero is None or self.weights[position]:
+            return False
+        if not self.has(zero_point):
+            return zero.is_literal()
+        return zero.agrees(Zero(self.name(zero_point), self.constants[zero_point]))
+
+    def name(self, position: int) -> str:
+        """Name of the value at an input, "" where there is none."""
+        value = self.node.inputs[position] if self.has(position) else None
+        return "" if value is None else value.name or ""
+
+    def _is_zero(self, position: int) -> bool:
+        constant = self.constants[position]
+        return constant is not None and not constant.any()
 
     def has(self, position: int) -> bool:
         """Whether an optional input is there."""
@@ -52,6 +105,16 @@ class Site:
         if array is None:
             raise Unsupported(f"{what} depends on the data")
         return array
+
+    def positions(self, position: int) -> NDArray[Any] | None:
+        """Contents of an input that hold whatever the data is; None where there are none such.
+
+        Contents that come from a count of something in the data are right as a size, not as a
+        position on an axis that may shrink.
+        """
+        if position < len(self.assumed) and self.assumed[position]:
+            return None
+        return self.constants[position] if position < len(self.constants) else None
 
     def axes(self, position: int = 1, default: Sequence[int] = ()) -> tuple[int, ...]:
         """The `axes` attribute or input, made non-negative for the first input's rank."""
@@ -96,9 +159,9 @@ def product(sizes: Sequence[int]) -> int:
     return total
 
 
-def stay(shape: Sequence[int], c: Coupler) -> AxisLabels:
-    """Labels of a value none of whose axes can shrink."""
-    return tuple(c.frozen(n) for n in shape)
+def stay(shape: Sequence[int], c: Coupler, reason: Reason | None = None) -> AxisLabels:
+    """Labels of a value none of whose axes can shrink; what meets them has this reason."""
+    return tuple(c.frozen(n, reason) for n in shape)
 
 
 def is_frozen(labels: NDArray[np.int64]) -> bool:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import onnx_ir as ir
 
 from prunec.compiler.errors import UsageError
+from prunec.frontends.told import told
 
 # What a symbolic dimension becomes when nobody says (the cost figures depend on it).
 UNBOUND_BATCH = 1  # axis 0
 UNBOUND_SPATIAL = 64  # axes 2 and up of image-like inputs: rank 4 or 5
 UNBOUND_OTHER = 16  # sequence lengths, rows, features
+# What a dimension becomes that depends on the data: elements that are not zero, boxes that are
+# selected. One number for all, because two counts of the same thing must be equal; it has many
+# divisors, because such an axis may be split.
+DATA_DEPENDENT = 96
+ANOTHER_DATA_DEPENDENT = 2  # shape arithmetic that differs with this number depends on the data
 
 Shape = tuple[int, ...]
 
@@ -54,11 +61,22 @@ def bind(model: ir.Model, bindings: Mapping[str, Sequence[int]]) -> dict[str, in
     for name, given in bindings.items():
         _bind_input(name, inputs[name], tuple(int(dim) for dim in given), bound)
     for name, value in inputs.items():
-        for axis, dim in enumerate(value.shape or ()):
-            if not isinstance(dim, int):
-                assert value.shape is not None
-                bound.setdefault(symbol_of(name, axis, dim), _unbound(axis, value.shape.rank()))
+        _bind_rest(name, value, bound)
     return bound
+
+
+def _bind_rest(name: str, value: ir.Value, bound: dict[str, int]) -> None:
+    """Bind what nobody gave: to what the first weights say, else to the constants above."""
+    unknown = value.shape is None and symbol_of(name, 0, None) not in bound
+    if not unknown and all(isinstance(dim, int) for dim in value.shape or ()):
+        return
+    known = told(value)
+    rank = value.shape.rank() if value.shape is not None else known.rank if known else 0
+    sizes = known.sizes if known is not None and known.rank == rank else {}
+    for axis, dim in enumerate(value.shape if value.shape is not None else [None] * rank):
+        if not isinstance(dim, int) and (unknown or dim is not None):
+            number = sizes.get(axis, _unbound(axis, rank))
+            bound.setdefault(symbol_of(name, axis, dim), number)
 
 
 def _bind_input(name: str, value: ir.Value, given: Shape, bound: dict[str, int]) -> None:
@@ -91,3 +109,46 @@ def _unbound(axis: int, rank: int) -> int:
     if axis == 0:
         return UNBOUND_BATCH
     return UNBOUND_SPATIAL if rank in (4, 5) and axis >= 2 else UNBOUND_OTHER
+
+
+def assume(
+    node: ir.Node, dims: Sequence[int], source: Shape | None, count: int = DATA_DEPENDENT
+) -> Shape | None:
+    """A complete shape for an output of `node`, whose unknown dimensions are negative in `dims`.
+
+    source: shape of the node's first input, if known. count: the number for a dimension that
+    depends on the data; an operator that picks from an axis makes no more than that axis has.
+    None where the numbers must fit together and nothing says how (a Reshape by data).
+    """
+    out = list(dims)
+    unknown = [axis for axis, dim in enumerate(out) if dim < 0]
+    op = node.op_type if not node.domain else ""
+    if op == "Reshape":
+        return _rest_of(out, unknown, source)
+    if op in UNGUESSED or (op in STRETCHING and (source is None or len(source) != len(out))):
+        return None
+    for axis in unknown:
+        behind = axis - len(out)
+        own = source[behind] if source is not None and len(source) >= -behind else 1
+        if op == "Expand" and own != 1:
+            out[axis] = own  # an axis that is not 1 can't become anything else
+        elif op in STRETCHING and source is not None:
+            out[axis] = source[axis]
+        elif op in PICKING and source is not None and len(source) == len(out):
+            out[axis] = min(count, source[axis])
+        else:
+            out[axis] = count
+    return tuple(out)
+
+
+def _rest_of(dims: list[int], unknown: list[int], source: Shape | None) -> Shape | None:
+    """What the one unknown dimension of a Reshape must be."""
+    known = math.prod(dim for dim in dims if dim >= 0)
+    if source is None or len(unknown) != 1 or not known or math.prod(source) % known:
+        return None
+    return tuple(math.prod(source) // known if dim < 0 else dim for dim in dims)
+
+
+PICKING = frozenset({"Compress", "Slice", "TopK"})
+UNGUESSED = frozenset({"Col2Im", "Shape"})  # a rank, and sizes that must fit together
+STRETCHING = frozenset({"Pad", "Resize", "Tile", "Upsample"})  # by an unknown factor: taken as 1

@@ -13,12 +13,17 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError, EncodeError
 
 from prunec.compiler.errors import ModelError, UsageError
+from prunec.frontends.checker import check_file
 from prunec.frontends.digest import graph_digest
 from prunec.frontends.mapped import ExternalData, map_file, materialise, tensor_view
 from prunec.frontends.naming import name_everything
+from prunec.frontends.older import converted
+from prunec.frontends.opsets import OLDEST_OPSET, check_opsets
 from prunec.frontends.origin import Origin, origin_of, set_origin
 from prunec.frontends.skeleton import model_without_weights, proto_without_weights
+from prunec.frontends.sparse import make_dense
 from prunec.frontends.structure import check_structure, graphs_of, tensors_in_attributes
+from prunec.frontends.untold import keep_types, take_types
 from prunec.frontends.wire import WireError, lift_weights
 from prunec.frontends.write import save, to_proto
 
@@ -139,10 +144,17 @@ def _take_ir(source: ir.Model) -> _Parsed:
 
 def _finish(parsed: _Parsed) -> ir.Model:
     label = parsed.label
+    dense, notes = make_dense(parsed.proto, label)
+    parsed.tensors.update(dense)
     check_structure(parsed.proto, label)
+    version = check_opsets(parsed.proto, label)
     external = _resolve_external(parsed)
     _check_tensors(parsed)
-    _run_checker(parsed)
+    check_file(parsed.proto, parsed.tensors, label)
+    if version < OLDEST_OPSET:
+        parsed.proto, note = converted(parsed.proto, parsed.tensors, version, label)
+        notes = (*notes, note)
+    types = take_types(parsed.proto)
     names = [tensor.name for tensor in parsed.proto.graph.initializer]
     try:
         model = ir.from_proto(parsed.proto)
@@ -155,8 +167,10 @@ def _finish(parsed: _Parsed) -> ir.Model:
         if value.shape is None:
             value.shape = ir.Shape(tensor.shape.numpy())
     name_everything(model)
-    files = (*parsed.origin.files, *(str(path) for path in external.maps))
-    set_origin(model, Origin(files, parsed.origin.external or bool(external.maps)))
+    keep_types(model, types)
+    came = parsed.origin
+    files = (*came.files, *(str(path) for path in external.maps))
+    set_origin(model, Origin(files, came.external or bool(external.maps), (*came.notes, *notes)))
     return model
 
 
@@ -188,29 +202,6 @@ def _check_tensors(parsed: _Parsed) -> None:
             raise ModelError(
                 f"{parsed.label}: tensor {tensor.name!r}: {_first_line(error)}"
             ) from error
-
-
-def _run_checker(parsed: _Parsed) -> None:
-    """Run `onnx.checker` on the model, with the lifted weights declared as graph inputs."""
-    proto = onnx.ModelProto()
-    proto.CopyFrom(parsed.proto)
-    graph = proto.graph
-    given = {value.name for value in graph.input}
-    kept = [t for index, t in enumerate(graph.initializer) if index not in parsed.tensors]
-    for index in parsed.tensors:
-        tensor = graph.initializer[index]
-        if tensor.name not in given:
-            graph.input.append(
-                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-            )
-    held = onnx.GraphProto()
-    held.initializer.extend(kept)
-    graph.ClearField("initializer")
-    graph.initializer.extend(held.initializer)
-    try:
-        onnx.checker.check_model(proto)
-    except (onnx.checker.ValidationError, ValueError, RuntimeError, EncodeError) as error:
-        raise ModelError(f"{parsed.label}: {_first_line(error)}") from error
 
 
 def _first_line(error: BaseException) -> str:

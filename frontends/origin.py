@@ -1,4 +1,4 @@
-"""Where a model's weights come from, carried in the graph's metadata store (clones keep it)."""
+"""Where a model comes from and what loading changed, in the graph's metadata (clones keep it)."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from prunec.compiler.diagnostics import Diagnostic
+
 _KEY = "prunec.origin"
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """files: real paths that weights are mapped from. external: data lay beside the model file."""
+    """files: real paths that weights are mapped from. external: data lay beside the model file.
+
+    notes: what loading changed.
+    """
 
     files: tuple[str, ...] = ()
     external: bool = False
+    notes: tuple[Diagnostic, ...] = ()
 
 
 def origin_of(model: ir.Model) -> Origin:
@@ -24,5 +30,5 @@ def origin_of(model: ir.Model) -> Origin:
 
 
 def set_origin(model: ir.Model, origin: Origin) -> None:
-    """Record where the weights of `model` come from."""
+    """Record where `model` comes from."""
     model.graph.meta[_KEY] = origin

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,19 @@ from numpy.typing import NDArray
 
 from prunec.compiler.constants import evaluate
 from prunec.compiler.facts import Facts
-from prunec.frontends.bindings import Shape, bind, parse_shapes, symbol_of
+from prunec.compiler.walk import bodies, values
+from prunec.frontends import contrib
+from prunec.frontends.bindings import (
+    ANOTHER_DATA_DEPENDENT,
+    DATA_DEPENDENT,
+    Shape,
+    assume,
+    bind,
+    parse_shapes,
+    symbol_of,
+)
+from prunec.frontends.bodies import visit_bodies
+from prunec.frontends.elements import as_declared, as_float32
 
 __all__ = ["infer_facts", "parse_shapes"]
 
@@ -34,36 +47,81 @@ _INFERENCE_ERRORS = (
 Array = NDArray[Any]
 
 
-def infer_facts(model: ir.Model, bindings: Mapping[str, Sequence[int]] | None = None) -> Facts:
+def infer_facts(
+    model: ir.Model,
+    bindings: Mapping[str, Sequence[int]] | None = None,
+    shapers: Mapping[str, contrib.Shaper] | None = None,
+) -> Facts:
     """Infer the shape, element type and, where it does not depend on data, contents of values.
 
     bindings: graph input -> full shape. Other symbolic dimensions are bound by the constants of
     bindings.py, one number per symbol over the whole graph. Raises UsageError for a binding that
-    does not fit the model. Values whose shape stays unknown are absent from the result.
+    does not fit the model. A dimension that depends on the data gets a number too, and contents
+    that come from it are listed in `Facts.assumed`: those that another number would change.
+    Values whose rank stays unknown are absent from the result. shapers: for operators that neither
+    onnx nor contrib.py knows, by their key there.
     """
     bound = bind(model, bindings or {})
-    inference = _Inference(model, bound)
+    table = {**contrib.SHAPERS, **(shapers or {})}
+    facts = _walk(model, bound, DATA_DEPENDENT, table)
+    if facts.bound == bound:
+        return facts
+    others = _walk(model, bound, ANOTHER_DATA_DEPENDENT, table).constants
+    assumed = frozenset(
+        name
+        for name, array in facts.constants.items()
+        if name not in others or not np.array_equal(array, others[name])
+    )
+    return replace(facts, assumed=assumed)
+
+
+def _walk(
+    model: ir.Model, bound: Mapping[str, int], count: int, table: Mapping[str, contrib.Shaper]
+) -> Facts:
+    """count: the number for dimensions that depend on the data."""
+    inference = _Inference(model, dict(bound), count, table)
     inference.start()
     for node in model.graph:
         inference.visit(node)
     return inference.facts()
 
 
-# Their first output has the shape and type of their first input.
-SHAPE_KEEPING = frozenset({"BatchNormalization", "Dropout", "GroupNormalization", "PRelu"})
+# Their first output has the shape and type of their first input; a MaxUnpool's is written beside.
+SHAPE_KEEPING = frozenset(
+    [
+        "Affine",
+        "BatchNormalization",
+        "Dropout",
+        "GroupNormalization",
+        "ImageScaler",
+        "MaxUnpool",
+        "PRelu",
+        "ParametricSoftplus",
+        "ScaledTanh",
+    ]
+)
 
 
 class _Inference:
     """The walk over the nodes: what is known so far, by value name."""
 
-    def __init__(self, model: ir.Model, bound: dict[str, int]) -> None:
+    def __init__(
+        self,
+        model: ir.Model,
+        bound: dict[str, int],
+        count: int,
+        shapers: Mapping[str, contrib.Shaper],
+    ) -> None:
         self.model = model
         self.bound = bound
+        self.count = count
+        self.shapers = shapers
         self.shapes: dict[str, Shape] = {}
         self.dtypes: dict[str, np.dtype[Any]] = {}
         self.constants: dict[str, Array] = {}
         self.types: dict[str, onnx.TypeProto] = {}
         versions = model.graph.opset_imports
+        self.opset = versions.get("", versions.get("ai.onnx", 1))
         self.opsets = [onnx.helper.make_opsetid(d, v) for d, v in sorted(versions.items())]
         self.schemas: dict[tuple[str, str], onnx.defs.OpSchema | None] = {}
 
@@ -75,14 +133,14 @@ class _Inference:
         graph = self.model.graph
         for value in graph.inputs:
             if value.name not in graph.initializers:
-                self._declared(value)
-        self._enter_weights(graph)
+                self.declared(value)
+        self.enter_weights(graph)
 
-    def _enter_weights(self, graph: ir.Graph) -> None:
+    def enter_weights(self, graph: ir.Graph) -> None:
         for name, value in graph.initializers.items():
             tensor = value.const_value
             if tensor is None:
-                self._declared(value)
+                self.declared(value)
                 continue
             self._record(name, tensor.dtype, tensor.shape.numpy())
             if _is_kept(tensor.dtype, tensor.size):
@@ -96,18 +154,55 @@ class _Inference:
                 self.constants[value.name] = array
                 dtype = value.dtype if value.dtype is not None else _dtype_of(array)
                 self._record(value.name, dtype, array.shape)
+        if bodies(node):
+            visit_bodies(self, node, self.opset)
         if all(not value.name or value.name in self.shapes for value in node.outputs):
             return
-        branch = self._branch_taken(node)
-        if branch is not None:
-            self._visit_branch(node, branch)
-        else:
-            for name, inferred in self._infer(node).items():
-                self._enter_type(name, inferred)
+        for name, inferred in self._infer(node).items():
+            self._enter_type(name, inferred)
+        self._infer_contrib(node)
         for value in node.outputs:
             if value.name and value.name not in self.shapes:
-                self._declared(value)
+                self.declared(value)
         self._like_its_input(node)
+        for value in node.outputs:
+            if value.name and value.name not in self.shapes:
+                self._assume_sizes(node, value)
+
+    def _assume_sizes(self, node: ir.Node, value: ir.Value) -> None:
+        """Bind the dimensions of an output that neither inference nor the model tells."""
+        name = value.name or ""
+        declared, tensor = value.shape, self.types.get(name, onnx.TypeProto()).tensor_type
+        if tensor.HasField("shape"):
+            dims = [d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim]
+        elif declared is not None and not isinstance(value.type, ir.SequenceType):
+            dims = [-1] * declared.rank()
+        else:
+            return
+        if declared is not None and declared.rank() == len(dims):
+            told = [d if isinstance(d, int) else -1 for d in declared]
+            dims = [d if d >= 0 else t for d, t in zip(dims, told, strict=True)]
+        first = node.inputs[0] if node.inputs else None
+        source = self.shapes.get(str(first.name)) if first is not None else None
+        picked = self._picked(node)
+        shape = assume(node, dims, source, self.count if picked is None else picked)
+        if shape is None:
+            return
+        for axis, dim in enumerate(dims):
+            if dim < 0 and picked is None:
+                self.bound[symbol_of(name, axis, None)] = shape[axis]
+        self._record(name, value.dtype or self._element(name), shape)
+
+    def _picked(self, node: ir.Node) -> int | None:
+        """How many elements a literal condition picks."""
+        if node.op_type != "Compress" or len(node.inputs) < 2 or node.inputs[1] is None:
+            return None
+        condition = self.constants.get(str(node.inputs[1].name))
+        return None if condition is None else int(np.count_nonzero(condition))
+
+    def _element(self, name: str) -> ir.DataType | None:
+        dtype = self.dtypes.get(name)
+        return None if dtype is None else ir.DataType.from_numpy(dtype)
 
     def _like_its_input(self, node: ir.Node) -> None:
         """onnx infers nothing for some ops and some versions of them that keep the shape."""
@@ -117,32 +212,11 @@ class _Inference:
         if source is None or not out.name or out.name in self.shapes:
             return
         shape, dtype = self.shapes.get(str(source.name)), self.dtypes.get(str(source.name))
+        if node.op_type == "MaxUnpool":
+            sizes = self.constants.get(str(node.inputs[-1].name)) if node.inputs[-1] else None
+            shape = None if sizes is None else tuple(sizes.tolist())
         if shape is not None and dtype is not None:
             self._record(out.name, ir.DataType.from_numpy(dtype), shape)
-
-    def _branch_taken(self, node: ir.Node) -> ir.Graph | None:
-        """The branch of an If whose condition is known: exporters compare ranks and sizes so."""
-        if node.op_type != "If" or node.domain or not node.inputs or node.inputs[0] is None:
-            return None
-        condition = self.constants.get(str(node.inputs[0].name))
-        if condition is None or condition.size != 1:
-            return None
-        attribute = node.attributes.get("then_branch" if condition.any() else "else_branch")
-        return None if attribute is None else attribute.as_graph()
-
-    def _visit_branch(self, node: ir.Node, branch: ir.Graph) -> None:
-        self._enter_weights(branch)
-        for inner in branch:
-            self.visit(inner)
-        for value, result in zip(node.outputs, branch.outputs, strict=False):
-            if value.name and result.name:
-                for table in (self.shapes, self.dtypes, self.types, self.constants):
-                    _copy_entry(table, result.name, value.name)
-        # Names inside are local: another branch may use them for something else.
-        local = [*branch.initializers, *(v.name or "" for inner in branch for v in inner.outputs)]
-        for name in local:
-            for table in (self.shapes, self.dtypes, self.types, self.constants):
-                table.pop(name, None)
 
     def _evaluate(self, node: ir.Node) -> tuple[Array, ...] | None:
         if node.op_type == "Constant" and node.domain == "":
@@ -174,21 +248,36 @@ class _Inference:
             if name in self.constants and self.constants[name].size <= DATA_ELEMENTS
         }
         # Subgraphs read values of this graph too.
-        types = self.types if _has_subgraph(node) else {name: self.types[name] for name in names}
+        types = {name: self.types[name] for name in names}
+        if bodies(node):
+            own = {value.name for body in bodies(node) for value in values(body)}
+            types = {name: kind for name, kind in self.types.items() if name not in own}
         try:
             return self._ask_onnx(schema, node, types, data)
         except onnx.checker.ValidationError:
             # An element type that the schema does not list (bfloat16 pooling runs all the same):
             # the shape does not depend on it.
-            plain = {name: _as_float32(kind) for name, kind in types.items()}
+            plain = {name: as_float32(kind) for name, kind in types.items()}
             try:
                 results = self._ask_onnx(schema, node, plain, data)
             except _INFERENCE_ERRORS:
                 return {}
-            return {name: _as_declared(kind, types[names[0]]) for name, kind in results.items()}
+            return {name: as_declared(kind, types[names[0]]) for name, kind in results.items()}
         except _INFERENCE_ERRORS:
             # Contradictory declarations: what the model itself declares is all that is left.
             return {}
+
+    def _infer_contrib(self, node: ir.Node) -> None:
+        """What contrib.py knows of operators that onnx does not know."""
+        names = [None if value is None else str(value.name) for value in node.inputs]
+        if any(name is not None and name not in self.shapes for name in names):
+            return
+        shapes = [() if name is None else self.shapes[name] for name in names]
+        types = [None if name is None else self._element(name) for name in names]
+        found = contrib.infer(node, shapes, types, self.shapers)
+        for value, known in zip(node.outputs, found, strict=False):
+            if known is not None and value.name and value.name not in self.shapes:
+                self._record(value.name, known[1], known[0])
 
     def _ask_onnx(
         self,
@@ -230,7 +319,7 @@ class _Inference:
         dtype = ir.DataType(tensor.elem_type) if tensor.elem_type else None
         self._record(name, dtype, tuple(dims) if tensor.HasField("shape") else None)
 
-    def _declared(self, value: ir.Value) -> None:
+    def declared(self, value: ir.Value) -> None:
         """Enter what the model declares for a value, symbols substituted."""
         assert value.name is not None
         dims: list[int] = []
@@ -262,16 +351,6 @@ class _Inference:
         self.shapes[name] = tuple(int(dim) for dim in shape)
         if dtype is not None:
             self.types[name] = onnx.helper.make_tensor_type_proto(int(dtype), self.shapes[name])
-
-
-def _copy_entry(table: dict[str, Any], source: str, target: str) -> None:
-    if source in table:
-        table[target] = table[source]
-
-
-def _has_subgraph(node: ir.Node) -> bool:
-    kinds = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
-    return any(attribute.type in kinds for attribute in node.attributes.values())
 
 
 def _is_kept(dtype: ir.DataType, size: int) -> bool:
@@ -309,24 +388,6 @@ def _contents(node: ir.Node) -> tuple[Array, ...] | None:
         if name in ("value_float", "value_floats"):
             return (np.array(attribute.value, np.float32),)
     return None
-
-
-def _as_float32(kind: onnx.TypeProto) -> onnx.TypeProto:
-    is_float = ir.DataType(kind.tensor_type.elem_type).is_floating_point()
-    return _with_element(kind, int(ir.DataType.FLOAT)) if is_float else kind
-
-
-def _as_declared(kind: onnx.TypeProto, first: onnx.TypeProto) -> onnx.TypeProto:
-    if kind.tensor_type.elem_type != int(ir.DataType.FLOAT):
-        return kind
-    return _with_element(kind, first.tensor_type.elem_type)
-
-
-def _with_element(kind: onnx.TypeProto, element: int) -> onnx.TypeProto:
-    out = onnx.TypeProto()
-    out.CopyFrom(kind)
-    out.tensor_type.elem_type = element
-    return out
 
 
 def _tensor_proto(name: str, array: Array) -> onnx.TensorProto:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import onnx
 import onnx_ir as ir
 
+from prunec.frontends.untold import put_types_back
+
 _ANNOTATION = "quant_parameter_tensor_names"
 
 
@@ -100,6 +102,7 @@ def frame(model: ir.Model) -> onnx.ModelProto:
     proto = ir.to_proto(bare)
     _annotate(proto.graph, graph)
     _keep_metadata(proto.graph, graph)
+    put_types_back(proto.graph, model)
     return proto
 
 

@@ -10,7 +10,6 @@ import onnx
 from prunec.compiler.errors import ModelError
 
 DEFAULT_DOMAINS = ("", "ai.onnx")
-OLDEST_OPSET = 7  # before 7, element-wise operators broadcast by attribute
 
 
 def check_structure(model: onnx.ModelProto, label: str) -> None:
@@ -22,7 +21,6 @@ def check_structure(model: onnx.ModelProto, label: str) -> None:
         raise ModelError(f"{label}: holds no graph; is this an ONNX model?")
     if model.training_info:
         raise ModelError(f"{label}: carries training_info, which would be lost; remove it first")
-    _check_opsets(model, label)
     _order_graph(model.graph, frozenset(), label)
     for function in model.functions:
         where = f"{label}: function {function.name!r}"
@@ -64,22 +62,7 @@ def _subgraphs_below(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.GraphProt
             yield from _subgraphs_below(graph.node)
 
 
-def _check_opsets(model: onnx.ModelProto, label: str) -> None:
-    versions = {entry.domain: entry.version for entry in model.opset_import}
-    default = [versions[domain] for domain in DEFAULT_DOMAINS if domain in versions]
-    if not default:
-        raise ModelError(f"{label}: does not import the default operator set (domain '')")
-    newest = onnx.defs.onnx_opset_version()
-    if not OLDEST_OPSET <= default[0] <= newest:
-        raise ModelError(
-            f"{label}: operator set {default[0]} is not supported (from {OLDEST_OPSET} to {newest} "
-            f"with onnx {onnx.__version__}); convert it with onnx.version_converter"
-        )
-
-
 def _order_graph(graph: onnx.GraphProto, outer: frozenset[str], label: str) -> None:
-    if graph.sparse_initializer:
-        raise ModelError(f"{label}: sparse initializers are not supported; make them dense")
     inputs = [value.name for value in graph.input]
     weights = [tensor.name for tensor in graph.initializer]
     for kind, names in (("graph input", inputs), ("initializer", weights)):

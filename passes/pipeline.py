@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from prunec.compiler.budget import parse_budget
+from prunec.compiler.coverage import coverage, largest
 from prunec.compiler.criterion import Criterion
 from prunec.compiler.errors import (
     GapError,
@@ -20,15 +21,16 @@ from prunec.compiler.errors import (
     SolverError,
     UsageError,
 )
-from prunec.compiler.explain import explain
 from prunec.compiler.hypergraph import Hyperedge, Hypergraph
 from prunec.compiler.plan import Kept, Plan, weight_slices
 from prunec.compiler.problem import FloatArray, IntArray, Limit, Problem, Solution, Solver, Status
+from prunec.compiler.reasons import Reason
 from prunec.compiler.spec import render
 from prunec.compiler.stats import Stats
 from prunec.passes.criteria.magnitude import Magnitude
 from prunec.passes.solvers.auto import Auto
 
+SHOWN_BARRIERS = 3
 VERSIONED = ("prunec", "numpy", "onnx-ir", "pulp")
 
 
@@ -128,17 +130,31 @@ def make_plan(
             "solver": render(options.solver),
             "solved_by": solution.solver,
         },
-        options=options.provenance(),
+        options={**options.provenance(), **asdict(graph.freedom)},
         versions={name: importlib.metadata.version(name) for name in VERSIONED},
     )
 
 
 def _why_frozen(graph: Hypergraph) -> str:
-    """The barrier of the first weight, and how to see the others."""
+    """The largest barriers, what would free the first of them, and how to see more."""
+    for unknown in graph.diagnostics:
+        if unknown.code == "no-shape":
+            return f": {unknown.message}"
     if not graph.made:
         return ": it has no convolution, Gemm or MatMul with a stored weight"
-    value, axis = graph.made[0]
-    return f": {explain(graph, value, axis)[-1].strip()} (`prunec explain MODEL {value}:{axis}`)"
+    found = coverage(graph)
+    for resource, held in found.resources.items():
+        parts = list(largest(held.barriers, SHOWN_BARRIERS))
+        if not parts:
+            continue
+        shares = ", ".join(f"{reason.value} {share:.1%}" for reason, share in parts)
+        first, _ = parts[0]
+        value, axis = found.examples.get(first, graph.made[0])
+        return (
+            f": its {resource} are kept by {shares}; what would free {first.value}: "
+            f"{first.remedy}; see `prunec explain MODEL {value}:{axis}` and `prunec inspect MODEL`"
+        )
+    return ""
 
 
 def pose(
@@ -180,8 +196,8 @@ def cost_shares(graph: Hypergraph, limits: tuple[Limit, ...]) -> FloatArray:
     for limit in limits:
         cost = graph.costs[limit.resource]
         full = cost(dense)
-        for e in range(len(dense)):
-            total[e] += (full - cost([*dense[:e], 0, *dense[e + 1 :]])) / max(full, 1)
+        for e, rest in enumerate(cost.without_each(dense)):
+            total[e] += (full - rest) / max(full, 1)
     whole = total.sum()
     return total / whole if whole > 0 else np.full(len(dense), 1 / max(len(dense), 1))
 
@@ -220,6 +236,8 @@ def _matches(pattern: str, names: Sequence[str]) -> bool:
 
 
 def _protected(graph: Hypergraph, options: Options) -> list[bool]:
+    if not (options.keep or options.only or options.overrides):
+        return [False] * len(graph.edges)
     out = []
     named = [names_of(graph, edge) for edge in graph.edges]
     for names in named:
@@ -251,13 +269,13 @@ def check_feasible(problem: Problem, graph: Hypergraph) -> None:
     for limit in problem.violated(smallest):
         cost = problem.costs[limit.resource]
         least = cost(smallest)
-        shares = [("frozen parts", cost([0] * len(dense)) / least)]
+        found = coverage(graph).resources[limit.resource]
+        shares = [(r.value, part * found.dense / least) for r, part in found.barriers.items()]
+        without = cost.without_each(smallest)
         for e, name in enumerate(problem.names):
-            without = list(smallest)
-            without[e] = 0
-            kind = "protected " if len(problem.levels[e]) == 1 else ""
-            shares.append((f"{kind}{name}", 1 - cost(without) / least))
-        held = sorted((s for s in shares if s[1] > 0), key=lambda s: -s[1])[:3]
+            kind = Reason.PROTECTED.value if len(problem.levels[e]) == 1 else "smallest width of"
+            shares.append((f"{kind} {name}", 1 - without[e] / least))
+        held = sorted((s for s in shares if s[1] >= 0.001), key=lambda s: -s[1])[:SHOWN_BARRIERS]
         raise InfeasibleBudgetError(limit.resource, limit.at_most, least, cost(dense), tuple(held))
 
 

@@ -14,10 +14,12 @@ from prunec._version import __version__
 
 if TYPE_CHECKING:
     from prunec.api import apply, inspect, load, plan, prune, verify
+    from prunec.compiler.coverage import Coverage, coverage
     from prunec.compiler.diagnostics import Diagnostic
     from prunec.compiler.errors import PrunecError
     from prunec.compiler.hypergraph import Hyperedge, Hypergraph
     from prunec.compiler.plan import Plan
+    from prunec.compiler.reasons import Reason
     from prunec.frontends.onnx import save
     from prunec.frontends.torch import from_torch
     from prunec.passes.pipeline import Options, Override
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 # Loaded on first use: `import prunec` and `prunec --help` start without numpy.
 _HOME = {
+    "Coverage": "prunec.compiler.coverage",
     "DataSpec": "prunec.runtime.data",
     "Diagnostic": "prunec.compiler.diagnostics",
     "Hyperedge": "prunec.compiler.hypergraph",
@@ -35,11 +38,13 @@ _HOME = {
     "Override": "prunec.passes.pipeline",
     "Plan": "prunec.compiler.plan",
     "PrunecError": "prunec.compiler.errors",
+    "Reason": "prunec.compiler.reasons",
     "Report": "prunec.runtime.compile",
     "Result": "prunec.runtime.compile",
     "Settings": "prunec.runtime.compile",
     "Verification": "prunec.runtime.verify",
     "apply": "prunec.api",
+    "coverage": "prunec.compiler.coverage",
     "from_torch": "prunec.frontends.torch",
     "inspect": "prunec.api",
     "load": "prunec.api",
@@ -50,6 +55,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Coverage",
     "DataSpec",
     "Diagnostic",
     "Hyperedge",
@@ -58,12 +64,14 @@ __all__ = [
     "Override",
     "Plan",
     "PrunecError",
+    "Reason",
     "Report",
     "Result",
     "Settings",
     "Verification",
     "__version__",
     "apply",
+    "coverage",
     "from_torch",
     "inspect",
     "load",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,9 @@ import onnx_ir as ir
 
 from prunec.compiler.criterion import Criterion
 from prunec.compiler.errors import UsageError
+from prunec.compiler.extensions import Source as RulesSource
 from prunec.compiler.extensions import extended
+from prunec.compiler.freedom import Freedom
 from prunec.compiler.hypergraph import Hypergraph
 from prunec.compiler.plan import Plan
 from prunec.compiler.problem import Solver
@@ -21,13 +24,14 @@ from prunec.passes.pipeline import Options, Override
 from prunec.passes.solvers import SOLVERS
 from prunec.runtime.compile import Result, Settings, compile_model, plan_for, plan_path
 from prunec.runtime.data import DataSpec
-from prunec.runtime.subject import Source, open_model
+from prunec.runtime.subject import Source, Subject, open_model
 from prunec.tools.plan_file import read_plan
 
 if TYPE_CHECKING:
     from prunec.runtime.verify import Verification
 
 Shapes = Mapping[str, Sequence[int]]
+Rules = RulesSource | Sequence[RulesSource]
 
 
 def load(source: Source | Any, example_inputs: Any = None) -> ir.Model:
@@ -57,7 +61,10 @@ def prune(
     overrides: Mapping[str, Override] | None = None,
     max_gap: float | None = None,
     exponent: float = 1.0,
+    residual: bool = False,
+    heads: bool = False,
     shapes: Shapes | None = None,
+    rules: Rules = (),
     data: DataSpec | str | None = None,
     verify: bool = True,
     bench: bool = False,
@@ -66,7 +73,10 @@ def prune(
     """Prune a model to a budget and prove the rewriting.
 
     budget: ``"flops=0.46,bytes=4MB"`` or ``{"flops": 0.46, "bytes": "4MB"}``. shapes: sizes of
-    inputs with symbolic dimensions.
+    inputs with symbolic dimensions. residual: channels that a norm, softmax or mean runs over may
+    leave; the result is then not the gated model, and is proven against one whose statistics run
+    over the kept channels. heads: remove whole attention heads, not positions within heads.
+    rules: modules, their names or files, with RULES for operators that prunec does not know.
     align: None = min(8, max(1, size // 8)) per hyperedge. output: also write the model there,
     with the plan beside it. Needs onnxruntime unless ``verify=False``. Raises PrunecError.
 
@@ -92,8 +102,10 @@ def prune(
         data=_data(data),
         verify=verify,
         bench=bench,
+        freedom=Freedom(residual, heads),
+        rules=_sources(rules),
     )
-    subject = open_model(model, settings.shapes)
+    subject = _open(model, settings)
     chosen = plan_for(subject, _budget(budget), options, settings)
     out = None if output is None else Path(output)
     beside = None if out is None else plan_path(out)
@@ -108,7 +120,7 @@ def plan(
 ) -> Plan:
     """Decide what to keep, without rewriting. Raises PrunecError."""
     settings = settings or Settings()
-    subject = open_model(model, settings.shapes)
+    subject = _open(model, settings)
     return plan_for(subject, budget, options or Options(), settings)
 
 
@@ -116,19 +128,50 @@ def apply(model: Source, plan: Plan | str | Path, settings: Settings | None = No
     """Rewrite a model by a plan, or its file; the same model and plan give the same bytes."""
     settings = settings or Settings()
     made = plan if isinstance(plan, Plan) else read_plan(Path(plan))
-    return compile_model(open_model(model, settings.shapes), made, settings)
+    subject = _open(model, replace(settings, freedom=made.freedom))
+    return compile_model(subject, made, settings)
 
 
-def inspect(model: Source, shapes: Shapes | None = None) -> Hypergraph:
-    """Hyperedges, exact costs and diagnostics of a model."""
-    return open_model(model, _shapes(shapes)).graph
+def inspect(
+    model: Source,
+    shapes: Shapes | None = None,
+    *,
+    residual: bool = False,
+    heads: bool = False,
+    rules: Rules = (),
+) -> Hypergraph:
+    """Hyperedges, exact costs and diagnostics of a model; `coverage` says what holds the rest."""
+    freedom = Freedom(residual, heads)
+    return open_model(model, _shapes(shapes), freedom=freedom, rules=_sources(rules)).graph
 
 
-def verify(dense: Source, pruned: Source, plan: Plan, shapes: Shapes | None = None) -> Verification:
+def verify(
+    dense: Source,
+    pruned: Source,
+    plan: Plan,
+    shapes: Shapes | None = None,
+    *,
+    rules: Rules = (),
+) -> Verification:
     """Run the oracle alone: is `pruned` what `plan` makes of `dense`?"""
     from prunec.runtime.verify import verify as run
 
-    return run(open_model(dense, _shapes(shapes)), plan, onnx_frontend.load(pruned))
+    subject = open_model(dense, _shapes(shapes), freedom=plan.freedom, rules=_sources(rules))
+    return run(subject, plan, onnx_frontend.load(pruned))
+
+
+def _open(model: Source, settings: Settings) -> Subject:
+    return open_model(
+        model,
+        settings.shapes,
+        strict=settings.strict,
+        freedom=settings.freedom,
+        rules=settings.rules,
+    )
+
+
+def _sources(rules: Rules) -> tuple[RulesSource, ...]:
+    return (rules,) if isinstance(rules, RulesSource) else tuple(rules)
 
 
 def _budget(budget: str | Sequence[str] | Mapping[str, float | str]) -> str | Sequence[str]:

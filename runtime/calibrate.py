@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -26,6 +26,7 @@ def collect(
     feeds: Iterable[Feeds],
     *,
     facts: Facts | None = None,
+    zeros: Mapping[str, str] | None = None,
     provider: str = "cpu",
     threads: int = 1,
 ) -> Stats:
@@ -34,7 +35,8 @@ def collect(
     The reductions run inside onnxruntime, in float64, so no activation is held longer than its
     consumers need it: memory grows neither with the number of batches nor with that of axes.
     Batches count by their number of samples. `model` is not changed. facts: for ranks only, any
-    binding will do. Raises DataError, ModelError.
+    binding will do. zeros: integer value -> the value that holds its zero point ("" for 0), from
+    which ``a`` then counts. Raises DataError, ModelError.
     """
     stream = iter(feeds)
     first = next(stream, None)
@@ -42,7 +44,7 @@ def collect(
         raise DataError("the calibration data holds no sample")
     if facts is None:
         facts = infer_facts(model, {name: array.shape for name, array in first.items()})
-    probes = _Probes(model, facts)
+    probes = _Probes(model, facts, zeros or {})
     wanted = tuple(dict.fromkeys(axes))
     names = [name for axis in wanted for name in probes.add(axis)]
     session = make_session(probes.model, provider=provider, threads=threads)
@@ -70,12 +72,14 @@ def collect(
 class _Probes:
     """A clone of a model (sharing its weights) that grows reductions of its activations."""
 
-    def __init__(self, model: ir.Model, facts: Facts) -> None:
+    def __init__(self, model: ir.Model, facts: Facts, zeros: Mapping[str, str]) -> None:
         self.model = model.clone()
         self.facts = facts
+        self.zeros = zeros
         graph = self.model.graph
         self.values = {v.name: v for node in graph for v in node.outputs}
         self.values |= {v.name: v for v in graph.inputs}
+        self.holders = self.values | {v.name: v for v in graph.initializers.values()}
         self.opset = self.model.opset_imports.get("", self.model.opset_imports.get("ai.onnx", 1))
         graph.outputs.clear()  # nothing but the statistics leaves onnxruntime
 
@@ -86,8 +90,12 @@ class _Probes:
             raise ModelError(f"{name!r} is no activation of known rank; it cannot be calibrated")
         label = f"{PREFIX}.{name}.{position}"
         others = [a for a in range(len(self.facts.shapes[name])) if a != position]
-        value = self.values[name]
-        size = self._op("Abs", [self._cast(value, ir.DataType.DOUBLE, label)], f"{label}.abs")
+        value = self._cast(self.values[name], ir.DataType.DOUBLE, label)
+        zero = self.holders.get(self.zeros.get(name, ""))
+        if zero is not None:
+            zero = self._cast(zero, ir.DataType.DOUBLE, f"{label}.zero")
+            value = self._op("Sub", [value, zero], f"{label}.centred")
+        size = self._op("Abs", [value], f"{label}.abs")
         fires = self._cast(
             self._cast(value, ir.DataType.BOOL, label), ir.DataType.DOUBLE, f"{label}.fires"
         )

@@ -15,8 +15,11 @@ import onnx_ir as ir
 
 from prunec.compiler.diagnostics import Diagnostic
 from prunec.compiler.errors import OutputError, PlanError, UsageError
+from prunec.compiler.extensions import Source as RulesSource
+from prunec.compiler.freedom import Freedom
 from prunec.compiler.plan import Plan, weight_slices
 from prunec.compiler.stats import Stats
+from prunec.frontends.calls import with_calls
 from prunec.frontends.onnx import load, save, to_proto
 from prunec.passes.apply import prune as rewrite
 from prunec.passes.pipeline import Options, make_plan
@@ -37,13 +40,19 @@ def silent(_: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What to do besides choosing. data: for calibration and accuracy. shapes: bindings."""
+    """What to do besides choosing. data: for calibration and accuracy. shapes: bindings.
+
+    freedom: what coupling may let go when a plan is made; one that is applied brings its own.
+    rules: modules with rules for operators, see `load_extensions`.
+    """
 
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     data: DataSpec | None = None
     verify: bool = True
     bench: bool = False
     strict: bool = False
+    freedom: Freedom = field(default_factory=Freedom)
+    rules: tuple[RulesSource, ...] = ()
     provider: str = "cpu"
     threads: int = 1
 
@@ -132,6 +141,7 @@ def calibrate(subject: Subject, options: Options, settings: Settings) -> Stats |
         subject.model,
         subject.graph.reads,
         data,
+        zeros=subject.graph.zeros,
         provider=settings.provider,
         threads=settings.threads,
     )
@@ -142,17 +152,26 @@ def plan_for(
 ) -> Plan:
     """Decide, without rewriting."""
     stats = calibrate(subject, options, settings)
-    return make_plan(subject.model, subject.graph, budget, options, subject.digest, stats)
+    plan = make_plan(subject.model, subject.graph, budget, options, subject.digest, stats)
+    names = list(subject.extensions.names)
+    return replace(plan, options={**plan.options, "rules": names}) if names else plan
 
 
 def apply_plan(subject: Subject, plan: Plan) -> ir.Model:
     """Rewrite. Raises PlanError when the plan belongs to another model or was edited badly."""
     check_plan(subject, plan)
-    return rewrite(subject.model, subject.facts, subject.graph, plan.mask(subject.graph))
+    pruned = rewrite(subject.model, subject.facts, subject.graph, plan.mask(subject.graph))
+    return with_calls(pruned, subject.model)
 
 
 def check_plan(subject: Subject, plan: Plan) -> None:
     """Hold a plan against the model that it claims to be for. Raises PlanError."""
+    missing = [name for name in plan.rules if name not in subject.extensions.names]
+    if missing:
+        raise PlanError(
+            f"$.options.rules: the plan was made with --rules {missing[0]}, which is missing here; "
+            "give it again (the module or its file)"
+        )
     if plan.graph_sha256 != subject.digest:
         raise PlanError(
             f"$.graph_sha256: the plan was made for another model ({plan.graph_sha256[:12]}..., "

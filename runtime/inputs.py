@@ -139,12 +139,12 @@ def _random(spec: InputSpec, shape: tuple[int, ...], seed: int, limit: int) -> A
     rng = np.random.default_rng([seed, zlib.crc32(spec.name.encode())])
     kind, dtype = spec.dtype.kind, spec.dtype
     if kind == "b":
-        return rng.random(shape) < 0.5
+        return np.asarray(rng.random(shape) < 0.5)
     if kind in "iu":
         low, high = (0, limit)
         if dtype.itemsize == 1:
             low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max) + 1
-        return rng.integers(low, high, size=shape, dtype=dtype)
+        return np.asarray(rng.integers(low, high, size=shape, dtype=dtype))
     if kind == "f" or dtype.name == "bfloat16":
-        return rng.standard_normal(shape, dtype=np.float32).astype(dtype)
+        return np.asarray(rng.standard_normal(shape, dtype=np.float32)).astype(dtype)
     raise ModelError(f"input {spec.name!r} is {dtype}: random contents cannot be made; give --data")

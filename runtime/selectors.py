@@ -11,7 +11,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from prunec.compiler.hypergraph import Hypergraph
+from prunec.compiler.walk import initializers
 from prunec.passes.apply import Mask, sliced
+from prunec.passes.decode import contents_of, integer_range, levels
 
 # Mostly plus one: behind a Relu a negative signal ends.
 SIGNS = np.array([1.0, 1.0, 1.0, 1.0, -1.0])
@@ -29,17 +31,37 @@ def selectors(model: ir.Model, graph: Hypergraph, mask: Mask, seed: int) -> dict
     for value, axis in graph.made:
         outputs[value].append(axis)
     contents = {}
+    encodings, look = {w.value: w.encoding for w in graph.weights}, contents_of(model)
+    tensors = initializers(model.graph)
     for value, axes in outputs.items():
-        stored = model.graph.initializers.get(value)
+        stored = tensors.get(value)
         if stored is None or stored.const_value is None:
             continue
         shape = stored.const_value.shape.numpy()
         rest = [k for k in range(len(shape)) if k not in axes]
         if not rest or not all(shape):
             continue
-        contents[value] = _selector(shape, axes, rest, _weights(graph, mask, value, shape), rng)
-        contents[value] = contents[value].astype(stored.const_value.dtype.numpy())
+        dtype, encoding = stored.const_value.dtype.numpy(), encodings.get(value)
+        if encoding is not None and encoding.bits:
+            continue  # several numbers in a byte
+        array = _selector(shape, axes, rest, _weights(graph, mask, value, shape), rng)
+        if encoding is not None:
+            array = _as_integers(array, levels(shape, encoding, look), dtype)
+        contents[value] = array.astype(dtype)
     return contents
+
+
+def _as_integers(
+    selector: NDArray[np.float64], zero: NDArray[Any], dtype: np.dtype[Any]
+) -> NDArray[np.float64]:
+    """The zero point, or as many steps above or below it as the type has.
+
+    Fewer steps would be a number so small that the next quantisation rounds it away.
+    """
+    if ir.DataType.from_numpy(dtype).is_floating_point():  # float8
+        return selector
+    low, high = integer_range(dtype)
+    return np.asarray(zero + selector * np.where(selector > 0, high - zero, zero - low))
 
 
 def _weights(
@@ -81,8 +103,9 @@ def with_contents(
 ) -> ir.Model:
     """A clone whose named initializers hold `contents`, cut by `slices`."""
     clone = model.clone()
+    tensors = initializers(clone.graph)
     for name, array in contents.items():
-        value = clone.graph.initializers.get(name)
+        value = tensors.get(name)
         if value is not None and value.const_value is not None:
             tensor = ir.Tensor(array, dtype=value.const_value.dtype, name=name)
             value.const_value = sliced(tensor, slices[name]) if name in slices else tensor

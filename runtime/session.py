@@ -31,6 +31,9 @@ ELEMENT_TYPES: Mapping[str, str] = {
     **{f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
 }
 LOG_LINE = re.compile(r"\[(?P<severity>[VIWEF]):onnxruntime:[^\]]*\]\s*(?P<text>.*)")
+NEWER_OPSET = re.compile(
+    r"Opset (?P<model>\d+) is under dev.* domain ai\.onnx is till opset (?P<newest>\d+)"
+)
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 NO_SETTINGS: Mapping[str, str] = {}
 
@@ -180,6 +183,12 @@ def _as_model_error(what: str) -> Iterator[None]:
 
 def _first_line(error: BaseException) -> str:
     text = str(error).strip() or type(error).__name__
+    newer = NEWER_OPSET.search(text)
+    if newer:
+        return (
+            f"operator set {newer['model']} is newer than this onnxruntime, which runs up to "
+            f"{newer['newest']}; install a newer one, or export with an older operator set"
+        )
     return re.sub(r"^\[ONNXRuntimeError\] : \d+ : ", "", text.splitlines()[0]).strip()
 
 

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny import mixed, save
 
 import prunec
+from prunec.compiler.reasons import BARRIERS
 from prunec.tools.cli import main
 from prunec.tools.demo import DIGITS, IMAGES
 
@@ -70,3 +72,23 @@ def test_the_configuration_file_is_accepted(folder: Path) -> None:
     text = text.replace("'^stage1\\.'", "'^stage1'")
     Path("prunec.toml").write_text(text)
     assert main(["model.onnx", "--config", "prunec.toml", "--no-verify", "--quiet"]) == 0
+
+
+def test_the_table_of_reasons_is_that_of_the_compiler() -> None:
+    rows = [f"| `{r.value}` | {b.meaning} | {b.remedy} |" for r, b in BARRIERS.items()]
+    head = ["| reason | what holds the channels | what would free them |", "|---|---|---|"]
+    expected = "\n".join([*head, *rows])
+    assert expected in README.read_text(), f"the README needs this table:\n{expected}"
+
+
+def test_a_rule_of_the_users_lets_channels_through(folder: Path) -> None:
+    (code,) = [b for b in blocks("python") if "RULES =" in b]
+    Path("mix_rules.py").write_text(code)
+    save(mixed(), folder / "mixed.onnx")
+    assert not prunec.inspect("mixed.onnx").edges
+    assert len(prunec.inspect("mixed.onnx", rules="mix_rules.py").edges) == 2
+    words = ["mixed.onnx", "--budget", "flops=0.5", "--rules", "mix_rules.py", "--no-verify"]
+    assert main([*words, "--quiet"]) == 0
+    plan = prunec.Plan.from_json(Path("mixed.plan.json").read_text())
+    report = prunec.verify("mixed.onnx", "mixed.pruned.onnx", plan, rules="mix_rules.py")
+    assert next(c for c in report.checks if c.name == "cost").passed

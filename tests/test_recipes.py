@@ -14,6 +14,7 @@ import onnx_ir as ir
 import pytest
 
 from prunec.compiler.costs import COSTS
+from prunec.compiler.extensions import load_extensions
 from prunec.compiler.facts import Facts
 from prunec.compiler.interpret import interpret
 from prunec.compiler.rules import RULES
@@ -76,6 +77,18 @@ def test_an_added_op_lets_channels_through(added: dict[str, Any]) -> None:
     assert not without.edges
     assert [(e.name, e.size) for e in graph.edges] == [("a:0", 8)]
     assert graph.axes["b", 1].tolist() == np.roll(graph.axes["a", 0], 1).tolist()
+
+
+def test_a_new_op_takes_at_most_ten_lines() -> None:
+    block = re.findall(r"```python\n(.*?)```", RECIPES.read_text(), re.DOTALL)[0]
+    assert "RULES = " in block
+    assert len([line for line in block.splitlines() if line.strip()]) <= 10
+
+
+def test_the_recipe_is_a_module_for_rules_as_it_stands(added: dict[str, Any]) -> None:
+    found = load_extensions([sys.modules[added["__name__"]]])
+    model, facts = rolled_network()
+    assert [e.name for e in interpret(model, facts, found.rules).edges] == ["a:0"]
 
 
 def test_an_added_criterion_takes_options_and_decides(added: dict[str, Any]) -> None:

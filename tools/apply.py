@@ -37,7 +37,13 @@ def run(space: argparse.Namespace, console: Console) -> int:
         from prunec.runtime.subject import open_model
 
         progress("analysing")
-        subject = open_model(model, settings.shapes, strict=settings.strict)
+        subject = open_model(
+            model,
+            settings.shapes,
+            strict=settings.strict,
+            freedom=plan.freedom,
+            rules=settings.rules,
+        )
         with blamed_on(plan_path):
             result = compile_model(subject, plan, settings, out, None, progress)
     console.result(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Command -> what it does; each is a module of this package with `configure`, `OPTIONS` and `run`.
 COMMANDS: Mapping[str, str] = {
-    "inspect": "hyperedges of a model: size, members, share of each cost",
+    "inspect": "coverage of a model and what limits it; hyperedges, share of each cost",
     "explain": "what an axis is coupled to, or what froze it",
     "plan": "decide only: write the plan",
     "apply": "rewrite a model by a plan",

@@ -61,7 +61,8 @@ def _convert(file: Path, written: str, option: Option, value: object) -> object:
             raise UsageError(f"{where}: must be {kind}, not {value!r}")
         return value
     if option.many:
-        return [_one(where, option, item) for item in _items(value, option.key)]
+        texts = [_one(where, option, item) for item in _items(value, option.key)]
+        return [_beside(file, str(t)) if str(t).endswith(".py") else t for t in texts]
     if isinstance(value, list):
         value = ",".join(str(_text(where, item)) for item in value)
     converted = _one(where, option, value)

@@ -6,10 +6,10 @@ import argparse
 
 from prunec.compiler.errors import UsageError
 from prunec.tools.main_job import add_model
-from prunec.tools.options import ANALYSING, SAYING, run_settings
+from prunec.tools.options import FREEING, SAYING, run_settings
 from prunec.tools.render import Console
 
-OPTIONS = {"analysis": ANALYSING, "output": SAYING}
+OPTIONS = {"analysis": FREEING, "output": SAYING}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,13 @@ def run(space: argparse.Namespace, console: Console) -> int:
         from prunec.runtime.subject import open_model
 
         progress("analysing")
-        subject = open_model(space.model, settings.shapes, strict=settings.strict)
+        subject = open_model(
+            space.model,
+            settings.shapes,
+            strict=settings.strict,
+            freedom=settings.freedom,
+            rules=settings.rules,
+        )
         lines = explain(subject.graph, value, axis)
     console.result(lambda: {"value": value, "axis": axis, "explanation": lines}, ["\n".join(lines)])
     return 0

@@ -1,4 +1,4 @@
-"""``prunec inspect MODEL``: the hyperedges and what they cost."""
+"""``prunec inspect MODEL``: what can leave, what holds the rest, and the hyperedges."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from prunec.compiler.errors import UsageError
 from prunec.tools.main_job import add_model
-from prunec.tools.options import ANALYSING, SAYING, run_settings
+from prunec.tools.options import FREEING, SAYING, run_settings
 from prunec.tools.render import Block, Console, Table, quantity
 from prunec.tools.summary import diagnostic_dicts, diagnostic_lines
 
 if TYPE_CHECKING:
-    from prunec.compiler.hypergraph import Hypergraph
+    from prunec.compiler.coverage import Coverage
+    from prunec.compiler.hypergraph import Axis, Hypergraph
+    from prunec.compiler.reasons import Reason
 
-OPTIONS = {"analysis": ANALYSING, "output": SAYING}
+OPTIONS = {"analysis": FREEING, "output": SAYING}
 FORMATS = ("dot", "graphml")
+SHOWN_SHARE = 0.00005  # 0.01 %, as shown
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +44,13 @@ def run(space: argparse.Namespace, console: Console) -> int:
         from prunec.runtime.subject import open_model
 
         progress("analysing")
-        graph = open_model(space.model, settings.shapes, strict=settings.strict).graph
+        graph = open_model(
+            space.model,
+            settings.shapes,
+            strict=settings.strict,
+            freedom=settings.freedom,
+            rules=settings.rules,
+        ).graph
     if formats and formats[0] in FORMATS:
         console.text(dot(graph) if formats[0] == "dot" else graphml(graph))
         return 0
@@ -51,12 +60,14 @@ def run(space: argparse.Namespace, console: Console) -> int:
 
 
 def hypergraph_document(graph: Hypergraph) -> dict[str, Any]:
-    """Costs, hyperedges and diagnostics as JSON values.
+    """Coverage, costs, hyperedges and diagnostics as JSON values.
 
     The share of a hyperedge is what would disappear with all of its channels, as a part of the
     dense cost; hyperedges meet in products, so shares add up to more than 1. Frozen: what would
     stay without any hyperedge.
     """
+    from prunec.compiler.coverage import coverage, to_dict
+
     dense = graph.dense()
     totals = {name: cost(dense) for name, cost in graph.costs.items()}
     edges = []
@@ -81,7 +92,17 @@ def hypergraph_document(graph: Hypergraph) -> dict[str, Any]:
                 ],
             }
         )
+    found = coverage(graph)
     return {
+        "coverage": to_dict(found),
+        "barriers": {
+            reason.value: {
+                "meaning": reason.meaning,
+                "remedy": reason.remedy,
+                "example": None if axis is None else f"{axis[0]}:{axis[1]}",
+            }
+            for reason, axis in _barriers(found)
+        },
         "costs": totals,
         "frozen_share": {
             name: _share(cost([0] * len(dense)), totals[name]) for name, cost in graph.costs.items()
@@ -108,14 +129,7 @@ def _blocks(graph: Hypergraph, document: dict[str, Any]) -> list[Block]:
         for edge in document["hyperedges"]
     ]
     blocks: list[Block] = [
-        Table(
-            ("cost", "dense", "frozen"),
-            [
-                (name, quantity(name, total), f"{document['frozen_share'][name]:.2%}")
-                for name, total in document["costs"].items()
-            ],
-            frozenset({"dense", "frozen"}),
-        ),
+        *_coverage_blocks(document),
         Table(
             ("hyperedge", "size", "members", *names), rows, frozenset({"size", "members", *names})
         )
@@ -124,6 +138,46 @@ def _blocks(graph: Hypergraph, document: dict[str, Any]) -> list[Block]:
     ]
     if graph.diagnostics:
         blocks.append(diagnostic_lines(graph.diagnostics))
+    return blocks
+
+
+def _barriers(found: Coverage) -> list[tuple[Reason, Axis | None]]:
+    """Reasons that hold some of a resource, as ordered there, with an example of each."""
+    reasons = dict.fromkeys(r for c in found.resources.values() for r in c.barriers)
+    return [(reason, found.examples.get(reason)) for reason in reasons]
+
+
+def _coverage_blocks(document: dict[str, Any]) -> list[Block]:
+    """What can leave, and what holds the rest."""
+    found = document["coverage"]
+    blocks: list[Block] = [
+        Table(
+            ("cost", "dense", "prunable", "smallest"),
+            [
+                (
+                    name,
+                    quantity(name, c["dense"]),
+                    f"{c['prunable_share']:.2%}",
+                    f"{c['smallest_ratio']:.4f}",
+                )
+                for name, c in found.items()
+            ],
+            frozenset({"dense", "prunable", "smallest"}),
+        )
+    ]
+    rows = [
+        (
+            reason,
+            *(f"{c['barriers'].get(reason, 0.0):.2%}" for c in found.values()),
+            about["example"] or "",
+            about["remedy"],
+        )
+        for reason, about in document["barriers"].items()
+        if any(c["barriers"].get(reason, 0.0) >= SHOWN_SHARE for c in found.values())
+    ]
+    if rows:
+        columns = ("kept by", *found, "for example", "would free it")
+        blocks.append(Table(columns, rows, frozenset(found)))
     return blocks
 
 

@@ -76,7 +76,13 @@ def decide(
     from prunec.runtime.subject import open_model
 
     progress("analysing")
-    subject = open_model(space.model, settings.shapes, strict=settings.strict)
+    subject = open_model(
+        space.model,
+        settings.shapes,
+        strict=settings.strict,
+        freedom=settings.freedom,
+        rules=settings.rules,
+    )
     progress("choosing what to keep")
     return subject, plan_for(subject, space.budget, options, settings)
 

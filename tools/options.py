@@ -98,7 +98,8 @@ CHOOSING: tuple[Option, ...] = (
         "budget",
         "what the result may cost at most; several with commas or by repeating. R is flops, macs, "
         "params or bytes. flops and macs are the same resource: one multiply-accumulate = 1. "
-        "params: elements of float weights, without running statistics. bytes: of those weights. "
+        "params: elements of weights, quantised ones included, without running statistics, scales "
+        "and zero points. bytes: of those weights, 4 bits as half a byte. "
         "V up to 1 is a ratio of the dense model's total over the whole graph (0.46 or 46%%); "
         "larger ones are absolute (1.9G, 4MB)",
         metavar="R=V[,R=V]",
@@ -147,6 +148,30 @@ ANALYSING: tuple[Option, ...] = (
         many=True,
     ),
     Option("strict", "an operator that prunec does not know is an error", bool, default=False),
+    Option(
+        "rules",
+        "a Python module or .py file with RULES for operators that prunec does not know (see "
+        "CONTRIBUTING.md); it is run, so name none that you do not trust",
+        metavar="MODULE",
+        many=True,
+        file=True,
+    ),
+)
+FREEING: tuple[Option, ...] = (
+    *ANALYSING,
+    Option(
+        "residual",
+        "let channels leave that a norm, a softmax or a mean runs over, such as the residual "
+        "stream of a transformer; what stays is normalised by its own statistics",
+        bool,
+        default=False,
+    ),
+    Option(
+        "heads",
+        "remove whole attention heads instead of positions within all heads",
+        bool,
+        default=False,
+    ),
 )
 DATA: tuple[Option, ...] = (
     Option(
@@ -187,7 +212,7 @@ SAYING: tuple[Option, ...] = (
 )
 MAIN: Mapping[str, tuple[Option, ...]] = {
     "choosing": CHOOSING,
-    "analysis": ANALYSING,
+    "analysis": FREEING,
     "data": DATA,
     "proof and measurement": PROVING,
     "output": (OUTPUT, PLAN_OUT, *SAYING),
@@ -286,6 +311,7 @@ def choosing_options(space: argparse.Namespace, overrides: Mapping[str, Override
 
 def run_settings(space: argparse.Namespace) -> Settings:
     """What to do besides choosing; options that a command does not have keep their defaults."""
+    from prunec.compiler.freedom import Freedom
     from prunec.frontends.bindings import parse_shapes
     from prunec.runtime.compile import Settings
     from prunec.runtime.data import DataSpec
@@ -306,6 +332,8 @@ def run_settings(space: argparse.Namespace) -> Settings:
     return Settings(
         shapes=parse_shapes(space.shape),
         data=data,
+        rules=tuple(known.get("rules") or ()),
+        freedom=Freedom(**{k: bool(known.get(k)) for k in ("residual", "heads")}),
         **{key: known[key] for key in direct if key in known},
     )
 

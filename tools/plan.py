@@ -7,13 +7,13 @@ from pathlib import Path
 
 from prunec.compiler.errors import UsageError
 from prunec.tools.main_job import add_config, add_model, beside, check_targets, decide
-from prunec.tools.options import ANALYSING, CHOOSING, DATA, RUNNING, SAYING, Option, run_settings
+from prunec.tools.options import CHOOSING, DATA, FREEING, RUNNING, SAYING, Option, run_settings
 from prunec.tools.render import Console
 from prunec.tools.summary import plan_blocks, plan_document
 
 OPTIONS = {
     "choosing": CHOOSING,
-    "analysis": ANALYSING,
+    "analysis": FREEING,
     "data": (*DATA, *RUNNING),
     "output": (
         Option(

@@ -39,7 +39,13 @@ def run(space: argparse.Namespace, console: Console) -> int:
         from prunec.runtime.verify import verify
 
         progress("analysing")
-        subject = open_model(space.dense, settings.shapes, strict=settings.strict)
+        subject = open_model(
+            space.dense,
+            settings.shapes,
+            strict=settings.strict,
+            freedom=plan.freedom,
+            rules=settings.rules,
+        )
         with blamed_on(Path(space.plan)):
             check_plan(subject, plan)
         pruned = load(space.pruned)

@@ -9,10 +9,11 @@ from prunec.compiler.cost import Linear
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """A parameter: its shape as linear forms, and bytes per element."""
+    """A parameter: its shape as linear forms, bytes per item, elements per item."""
 
     shape: tuple[Linear, ...]
     itemsize: float
+    packing: int = 1
 
 
 @dataclass(frozen=True, slots=True)

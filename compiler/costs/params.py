@@ -1,4 +1,4 @@
-"""Elements of float weights."""
+"""Elements of weights."""
 
 from __future__ import annotations
 
@@ -7,5 +7,8 @@ from prunec.compiler.costs.ledger import Ledger
 
 
 def params(ledger: Ledger) -> Polynomial:
-    """Elements of all parameters; running statistics and bounds of ops are none."""
-    return Polynomial.of((1, tensor.shape) for tensor in ledger.parameters)
+    """Elements of all parameters, quantised ones included.
+
+    Running statistics, bounds of ops, scales and zero points are none.
+    """
+    return Polynomial.of((tensor.packing, tensor.shape) for tensor in ledger.parameters)

@@ -1,4 +1,4 @@
-"""Bytes of float weights."""
+"""Bytes of weights."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from prunec.compiler.costs.ledger import Ledger
 
 
 def weight_bytes(ledger: Ledger) -> Polynomial:
-    """Elements of all parameters times their element size."""
-    return Polynomial.of((int(tensor.itemsize), tensor.shape) for tensor in ledger.parameters)
+    """Items of all parameters times their size; 4 bits are half a byte, the sum is rounded up."""
+    return Polynomial.of((tensor.itemsize, tensor.shape) for tensor in ledger.parameters)

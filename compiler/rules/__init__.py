@@ -4,7 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from prunec.compiler.rules import contraction, elementwise, indexing, layout, norm, reduce
+from prunec.compiler.rules import (
+    attention,
+    blockwise,
+    contraction,
+    control,
+    elementwise,
+    fused,
+    indexing,
+    layout,
+    norm,
+    qlinear,
+    quantised,
+    recurrent,
+    reduce,
+    sample,
+    select,
+)
 from prunec.compiler.site import Rule
 
 
@@ -20,10 +36,19 @@ def merge(*tables: Mapping[str, Rule]) -> dict[str, Rule]:
 
 # Keys are op types of the default domain, "domain::OpType" of others.
 RULES: Mapping[str, Rule] = merge(
+    attention.RULES,
+    blockwise.RULES,
     contraction.RULES,
+    control.RULES,
     elementwise.RULES,
+    fused.RULES,
     indexing.RULES,
     layout.RULES,
     norm.RULES,
+    qlinear.RULES,
+    quantised.RULES,
+    recurrent.RULES,
     reduce.RULES,
+    sample.RULES,
+    select.RULES,
 )

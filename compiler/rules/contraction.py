@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from prunec.compiler.labels import AxisLabels, Coupler, Labels
+from prunec.compiler.reasons import Reason
 from prunec.compiler.site import Rule, Site, Unsupported, product, stay
 
 
@@ -12,9 +13,10 @@ def conv(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLabe
     """``x (N, C, *S), w (M, C/g, *K), b (M,) -> y (N, M, *S')``; ONNX Conv."""
     x, w, *bias = ins
     groups = site.attr("group", 1)
+    # Costs come first: they count even where what follows turns out to be unsupported.
+    c.macs(w[0], w[1], scale=site.batch * product(site.out_space) * product(site.kernel))
     _group_inputs(site, x[1], w[1], w[0], groups, c)
     _finish(site, x, w[0], (*w[2:],), bias, c)
-    c.macs(w[0], w[1], scale=site.batch * product(site.out_space) * product(site.kernel))
     return [(x[0], w[0], *stay(site.out_space, c))]
 
 
@@ -22,12 +24,14 @@ def conv_transpose(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequenc
     """``x (N, C, *S), w (C, M/g, *K), b (M,) -> y (N, M, *S')``; ONNX ConvTranspose."""
     x, w, *bias = ins
     groups = site.attr("group", 1)
+    space = site.batch * product(site.in_shapes[0][2:]) * product(site.kernel)
+    c.macs(w[0], w[1], scale=space)
     _sum_over(site, x[1], w[0], c)
     out = w[1]
     if groups > 1 and len(w[0]) == groups:  # depthwise: channel k feeds output block k
         out = c.fresh(groups * len(w[1]))
         c.tie(out.reshape(groups, -1), w[0][:, None], "depthwise: outputs of one channel")
-        c.freeze(w[1], "outputs per channel of a depthwise ConvTranspose")
+        c.freeze(w[1], Reason.UNSUPPORTED_FORM, "outputs per channel of a depthwise ConvTranspose")
         c.resize("group", groups, {0: w[0]})
     elif groups > 1:
         out = c.fresh(groups * len(w[1]))
@@ -35,8 +39,6 @@ def conv_transpose(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequenc
         blocks = w[0].reshape(groups, -1)
         c.tie(blocks, blocks[0], "same position in every group")
     _finish(site, x, out, (*w[2:],), bias, c)
-    space = site.batch * product(site.in_shapes[0][2:]) * product(site.kernel)
-    c.macs(w[0], w[1], scale=space)
     return [(x[0], out, *stay(site.out_space, c))]
 
 
@@ -60,7 +62,7 @@ def _sum_over(site: Site, left: Labels, right: Labels, c: Coupler) -> None:
     c.read(right)
     if not site.gated(0) and not site.gated(1):
         # Gating zeroes float activations; a product of two weights would lose terms that count.
-        c.freeze(left, "a product of two weights")
+        c.freeze(left, Reason.WEIGHT_PRODUCT, "a product of two weights")
 
 
 def _finish(
@@ -75,8 +77,8 @@ def _finish(
         if b:  # an absent optional input arrives as ()
             c.tie(b[0], out, "bias")
     for labels in (*x[2:], *kernel):
-        c.freeze(labels, "a spatial axis of a convolution")
-    c.freeze(x[0], "the batch axis of a convolution")
+        c.freeze(labels, Reason.SPATIAL_AXIS, "a spatial axis of a convolution")
+    c.freeze(x[0], Reason.SPATIAL_AXIS, "the batch axis of a convolution")
     if site.weights[1]:
         c.free(out)
 
@@ -86,13 +88,13 @@ def gemm(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLabe
     a, b, *rest = ins
     rows, inner = a[::-1] if site.attr("transA", 0) else a
     inner_b, columns = b[::-1] if site.attr("transB", 0) else b
+    c.macs(rows, inner, columns)
     _sum_over(site, inner, inner_b, c)
     for extra in rest:
         for labels, out in zip(reversed(extra), (columns, rows), strict=False):
             if len(labels) > 1:
                 c.tie(labels, out, "bias")
     _free_outputs(site, rows, columns, c)
-    c.macs(rows, inner, columns)
     return [(rows, columns)]
 
 
@@ -111,6 +113,9 @@ def matmul(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLa
     right = b if len(b) > 1 else (*b, unit)
     _sum_over(site, left[-1], right[-2], c)
     batch = broadcast([left[:-2], right[:-2]], c, "batch axes of a MatMul")
+    if not any(site.weights[:2]):
+        for labels in batch:
+            c.head(labels)
     _free_outputs(site, left[-2], right[-1], c)
     c.macs(*batch, left[-2], left[-1], right[-1])
     out = (*batch, left[-2], right[-1])
@@ -137,15 +142,10 @@ def broadcast(inputs: Sequence[AxisLabels], c: Coupler, reason: str) -> AxisLabe
 
 
 def einsum(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLabels]:
-    """One letter, one axis; ONNX Einsum without ellipsis and repeated letters."""
-    equation = site.attr("equation", "").replace(" ", "")
-    left, arrow, right = equation.partition("->")
-    terms = left.split(",")
-    if not arrow:
-        letters = "".join(terms)
-        right = "".join(sorted(x for x in set(letters) if letters.count(x) == 1))
-    if "." in equation or any(len(set(t)) != len(t) for t in terms):
-        raise Unsupported(f"equation {equation!r}")
+    """One letter, one axis; a letter written twice in a term is the diagonal of two axes."""
+    terms, right = einsum_letters(site.attr("equation", ""), [len(x) for x in ins])
+    if len(set(right)) != len(right):
+        raise Unsupported(f"equation {site.attr('equation')!r}")
     axes: dict[str, Labels] = {}
     for term, labels in zip(terms, ins, strict=True):
         for letter, own in zip(term, labels, strict=True):
@@ -155,16 +155,55 @@ def einsum(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLa
                 axes[letter] = own
             if letter not in right:
                 c.read(own)
-    for letter in sorted({x for term in terms for x in term} - set(right)):
-        if not any(site.gated(k) for k, term in enumerate(terms) if letter in term):
-            c.freeze(axes[letter], "a product of weights")
+    for letter in sorted(axes.keys() - set(right)):
+        # A unit axis that stretches is not zero where a channel is removed.
+        whole = [
+            k
+            for k, (term, x) in enumerate(zip(terms, ins, strict=True))
+            if letter in term and len(x[term.index(letter)]) == len(axes[letter])
+        ]
+        if not any(site.gated(k) for k in whole):
+            c.freeze(axes[letter], Reason.WEIGHT_PRODUCT, "a product of weights")
+    _einsum_outputs(site, terms, right, axes, c)
+    c.macs(*(axes[letter] for letter in sorted(axes)))
+    return [tuple(axes[letter] for letter in right)]
+
+
+def _einsum_outputs(
+    site: Site, terms: Sequence[str], right: str, axes: Mapping[str, Labels], c: Coupler
+) -> None:
+    """Letters of the result: heads where activations meet, made by a weight that alone has one."""
+    for letter in right:
+        if sum(letter in t and not site.weights[k] for k, t in enumerate(terms)) > 1:
+            c.head(axes[letter])
     for position, term in enumerate(terms):
         others = "".join(t for k, t in enumerate(terms) if k != position)
         for letter in term:
             if site.weights[position] and letter in right and letter not in others:
                 c.free(axes[letter])
-    c.macs(*(axes[letter] for letter in sorted(axes)))
-    return [tuple(axes[letter] for letter in right)]
+
+
+def einsum_letters(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
+    """Terms and result of an equation, one letter per axis: digits stand for an ellipsis' axes.
+
+    >>> einsum_letters("...ij, jk -> ...ik", [4, 2])
+    (['01ij', 'jk'], '01ik')
+    """
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    written = left.split(",")
+    spans = [
+        rank - len(term.replace("...", "")) if "..." in term else 0
+        for term, rank in zip(written, ranks, strict=True)
+    ]
+    most = max(spans, default=0)
+    dots = "".join(chr(ord("0") + k) for k in range(most))
+    terms = [t.replace("...", dots[most - span :]) for t, span in zip(written, spans, strict=True)]
+    if any(len(t) != rank for t, rank in zip(terms, ranks, strict=True)):
+        raise Unsupported(f"equation {equation!r}")
+    if not arrow:
+        letters = left.replace(",", "").replace(".", "")
+        right = "..." + "".join(sorted(x for x in set(letters) if letters.count(x) == 1))
+    return terms, right.replace("...", dots)
 
 
 RULES: Mapping[str, Rule] = {

@@ -103,6 +103,7 @@ ELEMENTWISE = [
     "Sqrt",
     "Sub",
     "Sum",
+    "SwiGLU",
     "Swish",
     "Tan",
     "Tanh",
@@ -110,14 +111,15 @@ ELEMENTWISE = [
     "Where",
     "Xor",
 ]
-FIRST_INPUT = "Bernoulli Cast CastLike Clip Dropout Identity RandomNormalLike RandomUniformLike"
+FIRST_INPUT = (
+    "Bernoulli BitCast Cast CastLike Clip Dropout Identity RandomNormalLike RandomUniformLike"
+)
 
 RULES: Mapping[str, Rule] = {
     **dict.fromkeys(ELEMENTWISE, elementwise),
     **dict.fromkeys(FIRST_INPUT.split(), first_input),
     "Constant": constant,
     "ConstantOfShape": constant_of_shape,
-    "EyeLike": shape_arithmetic,
     "Range": shape_arithmetic,
     "Shape": shape_arithmetic,
     "Size": shape_arithmetic,

@@ -9,6 +9,7 @@ from operator import mul
 import numpy as np
 
 from prunec.compiler.labels import AxisLabels, Coupler, Labels
+from prunec.compiler.reasons import Reason
 from prunec.compiler.site import Rule, Site, is_frozen, product, stay
 
 
@@ -53,7 +54,7 @@ def regroup(
         sizes = _refinement([shape[k] for k in old], [target[k] for k in new])
         if sizes is None:
             for k in old:
-                c.freeze(axes[k], "a reshape that cuts across axes")
+                c.freeze(axes[k], Reason.MERGE_OF_FREE_AXES, "a reshape that cuts across axes")
             continue
         factors = _split(axes, shape, old, sizes, c)
         for k in new:
@@ -110,13 +111,34 @@ def _split(
             have *= own[-1]
         if len(own) == 1:
             factors.append(axes[k])
-        elif is_frozen(axes[k]):
-            factors.extend(c.frozen(n) for n in own)
         else:
-            parts = [c.fresh(n) for n in own]
-            c.factor(axes[k], parts)
-            factors.extend(parts)
+            factors.extend(_parts(axes[k], own, c))
     return factors
+
+
+def _parts(labels: Labels, sizes: list[int], c: Coupler) -> list[Labels]:
+    """An axis as factors of these sizes: the ones it was made of or split into before, or new."""
+    if is_frozen(labels):
+        return [c.frozen(n) for n in sizes]
+    known = c.composition(labels)
+    if known is None:
+        parts = [c.fresh(n) for n in sizes]
+        c.factor(labels, parts)
+        c.compose(labels, parts)
+        return parts
+    out: list[Labels] = []
+    for ins, outs in _blocks([len(f) for f in known], sizes):
+        if len(outs) == 1:
+            out.append(_merge([known[i] for i in ins], c))
+        elif len(ins) == 1:
+            out.extend(_parts(known[ins[0]], [sizes[j] for j in outs], c))
+        else:
+            # Cut elsewhere than before: both ways to cut hold at once.
+            whole = _merge([known[i] for i in ins], c)
+            parts = [c.fresh(sizes[j]) for j in outs]
+            c.factor(whole, parts)
+            out.extend(parts)
+    return out
 
 
 def _merge(factors: list[Labels], c: Coupler) -> Labels:
@@ -130,9 +152,11 @@ def _merge(factors: list[Labels], c: Coupler) -> Labels:
         grid = [1] * len(factors)
         grid[live[0]] = len(factors[live[0]])
         whole = np.broadcast_to(factors[live[0]].reshape(grid), [len(f) for f in factors])
-        return np.ascontiguousarray(whole).reshape(-1)
-    cells = c.fresh(size)
-    c.factor(cells, factors)
+        cells = np.ascontiguousarray(whole).reshape(-1)
+    else:
+        cells = c.fresh(size)
+        c.factor(cells, factors)
+    c.compose(cells, factors)
     return cells
 
 
@@ -149,7 +173,7 @@ def space_to_depth(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequenc
     """Every channel appears once per sub-pixel, sub-pixels outermost."""
     (x,), b = ins, site.attr("blocksize", 1)
     for labels in x[2:]:
-        c.freeze(labels, "a spatial axis")
+        c.freeze(labels, Reason.SPATIAL_AXIS, "a spatial axis")
     return [(x[0], np.tile(x[1], b * b), *stay(site.out_space, c))]
 
 
@@ -178,9 +202,8 @@ def expand(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLa
     out = tuple(own if n == len(own) else c.fresh(n) for n, own in zip(shape, x, strict=True))
     target = site.constants[1]
     if target is None:
-        for n, own in zip(out, x, strict=True):
-            c.freeze(n, "an Expand whose shape depends on the data")
-            c.freeze(own, "an Expand whose shape depends on the data")
+        for labels in out:
+            c.freeze(labels, Reason.DYNAMIC_SHAPE, "an Expand whose shape depends on the data")
         return [out]
     offset = len(shape) - target.size
     sizes = {k: out[k + offset] for k, t in enumerate(target.tolist()) if t > 1}

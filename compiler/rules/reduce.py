@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from prunec.compiler.labels import AxisLabels, Coupler
+from prunec.compiler.reasons import Reason
 from prunec.compiler.site import Rule, Site
 
 
@@ -17,7 +18,9 @@ def spatial(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisL
     for position, extra in enumerate(ins[1:], 1):
         c.auxiliary.add((site.node.name or "", position))
         for labels in extra:
-            c.freeze(labels, f"sizes, scales or positions of {site.node.op_type}")
+            c.freeze(
+                labels, Reason.SPATIAL_AXIS, f"sizes, scales or positions of {site.node.op_type}"
+            )
     out = []
     resizing = site.node.op_type in ("Resize", "Upsample")
     crops = site.attr("coordinate_transformation_mode") == "tf_crop_and_resize"
@@ -25,13 +28,30 @@ def spatial(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisL
         if (k < 2 or (resizing and not crops)) and size == len(labels):
             out.append(labels)
         else:
-            c.freeze(labels, f"a spatial axis of {site.node.op_type}")
+            c.freeze(labels, Reason.SPATIAL_AXIS, f"a spatial axis of {site.node.op_type}")
             out.append(c.frozen(size))
     if site.node.op_type == "Resize" and site.has(3):
-        sizes = site.constant(3, "sizes")
-        if sizes.size == len(x):
+        sizes = site.constants[3]
+        if sizes is None and site.in_shapes[3] == (len(x),):
+            # A channel count that is computed from data can't follow.
+            for labels in x:
+                c.freeze(labels, Reason.DYNAMIC_SHAPE, "sizes of a Resize depend on the data")
+        elif sizes is not None and sizes.size == len(x):
             c.resize(3, sizes, dict(enumerate(out)))
+    if site.node.op_type == "MaxPool":
+        _keep_places(site, x, c)
     return [tuple(out)] * len(site.node.outputs)
+
+
+def _keep_places(site: Site, x: AxisLabels, c: Coupler) -> None:
+    """Indices of a MaxPool count through all channels: only a MaxUnpool may see them change."""
+    places = site.node.outputs[1] if len(site.node.outputs) > 1 else None
+    if places is None or not places.name:
+        return
+    unpooled = all(user.op_type == "MaxUnpool" for user, _ in places.uses())
+    if places.is_graph_output() or not unpooled:
+        for labels in x[:2]:
+            c.freeze(labels, Reason.ORDERED_AXIS, "indices of a MaxPool count through it")
 
 
 def reduce_sum(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLabels]:
@@ -60,7 +80,7 @@ def _reduce(site: Site, ins: Sequence[AxisLabels], c: Coupler, exact: bool) -> S
         if exact and site.gated(0):
             c.read(labels)
         else:
-            c.freeze(labels, f"inexact: {site.node.op_type} runs over it")
+            c.inexact(labels, Reason.REDUCED_AXIS, f"{site.node.op_type} runs over it")
         if site.attr("keepdims", 1):
             out.append(c.frozen(1))
     return [tuple(out)]
@@ -69,18 +89,18 @@ def _reduce(site: Site, ins: Sequence[AxisLabels], c: Coupler, exact: bool) -> S
 def arg_reduce(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLabels]:
     """ArgMax, ArgMin: the result is a position on the axis."""
     axis = site.axis(0)
-    c.freeze(ins[0][axis], f"{site.node.op_type} returns positions on it")
+    c.freeze(ins[0][axis], Reason.ORDERED_AXIS, f"{site.node.op_type} returns positions on it")
     out = [labels if k != axis else c.frozen(1) for k, labels in enumerate(ins[0])]
     return [tuple(out if site.attr("keepdims", 1) else out[:axis] + out[axis + 1 :])]
 
 
 def along(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLabels]:
-    """CumSum, TopK: one axis is mixed, the others pass."""
-    if site.node.op_type == "CumSum":
+    """CumProd, CumSum, TopK: one axis is mixed, the others pass."""
+    if site.node.op_type != "TopK":
         axis = int(site.constant(1, "axis").reshape(-1)[0]) % site.rank
     else:
         axis = site.axis(-1)
-    c.freeze(ins[0][axis], f"{site.node.op_type} runs along it")
+    c.freeze(ins[0][axis], Reason.ORDERED_AXIS, f"{site.node.op_type} runs along it")
     size = site.out_shapes[0][axis]
     out = tuple(c.frozen(size) if k == axis else x for k, x in enumerate(ins[0]))
     return [out] * len(site.node.outputs)
@@ -99,6 +119,7 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(INEXACT.split(), reduce_other),
     "ArgMax": arg_reduce,
     "ArgMin": arg_reduce,
+    "CumProd": along,
     "CumSum": along,
     "TopK": along,
 }

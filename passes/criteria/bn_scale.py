@@ -12,6 +12,7 @@ from prunec.compiler.errors import UsageError
 from prunec.compiler.hypergraph import KEPT, Hypergraph
 from prunec.compiler.problem import FloatArray
 from prunec.compiler.stats import Stats
+from prunec.compiler.walk import nodes
 from prunec.passes.criteria.stored import axis_sums
 
 NORMS = ("BatchNormalization", "InstanceNormalization", "GroupNormalization")
@@ -31,7 +32,7 @@ class BnScale:
         """(number_of_groups,) summed |gamma|."""
         scales = {
             node.inputs[1].name
-            for node in model.graph
+            for node in nodes(model.graph)
             if node.op_type in NORMS and len(node.inputs) > 1 and node.inputs[1] is not None
         }
         total = np.zeros(graph.number_of_groups)

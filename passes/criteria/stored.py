@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from prunec.compiler.constants import attribute
+from prunec.compiler.encoding import Encoding
 from prunec.compiler.errors import ModelError
 from prunec.compiler.hypergraph import Axis, Groups, Hypergraph
 from prunec.compiler.problem import FloatArray
+from prunec.passes.decode import Look, contents_of, decoded
 
 BLOCK_ELEMENTS = 1 << 20  # 8 MB in float64
 
@@ -25,37 +28,37 @@ def axis_sums(
     Each tensor is read once; `only` restricts to these tensors. Raises ModelError for NaN or
     infinite weights.
     """
-    constants = {node.outputs[0].name: node for node in model.graph if node.op_type == "Constant"}
+    look = contents_of(model)
     for weight in graph.weights:
         axes = [k for k in range(len(weight.shape)) if (weight.value, k) in graph.axes]
         if not axes or not weight.counted or (only is not None and weight.value not in only):
             continue
-        array = _read(model, constants, weight.value)
-        for k, sums in zip(axes, _sums(array, p, axes), strict=True):
+        array = look(weight.value)
+        assert array is not None, weight.value
+        rows = partial(_numbers, array, weight.encoding, look)
+        for k, sums in zip(axes, _sums(rows, weight.shape, p, axes), strict=True):
             if not np.isfinite(sums).all():
                 raise ModelError(f"weight {weight.value} holds NaN or infinite numbers; repair it")
             yield (weight.value, k), graph.axes[weight.value, k], sums
 
 
-def _read(model: ir.Model, constants: dict[str | None, ir.Node], name: str) -> NDArray[Any]:
-    stored = model.graph.initializers.get(name)
-    if stored is not None and stored.const_value is not None:
-        array = stored.const_value.numpy()
-    else:
-        node = constants[name]
-        array = np.asarray(attribute(node, next(iter(node.attributes))))
-    return array
+def _numbers(
+    array: NDArray[Any], encoding: Encoding | None, look: Look, rows: slice
+) -> NDArray[Any]:
+    return array[rows] if encoding is None else decoded(array, encoding, look, rows)
 
 
-def _sums(array: NDArray[Any], p: int, axes: list[int]) -> list[FloatArray]:
+def _sums(
+    numbers: Callable[[slice], NDArray[Any]], shape: Sequence[int], p: int, axes: list[int]
+) -> list[FloatArray]:
     """Per entry of `axes`: sum |w|^p over all the other axes, float64.
 
     Works on a block of rows at a time, so that memory holds little more than the tensor.
     """
-    rows = max(1, BLOCK_ELEMENTS // max(1, array.size // len(array)))
+    rows = max(1, BLOCK_ELEMENTS // max(1, prod(shape[1:])))
     parts: list[list[FloatArray]] = [[] for _ in axes]
-    for first in range(0, len(array), rows):
-        joint = _block(array[first : first + rows], p, axes)
+    for first in range(0, shape[0], rows):
+        joint = _block(numbers(slice(first, first + rows)), p, axes)
         for position in range(len(axes)):
             others = tuple(j for j in range(len(axes)) if j != position)
             parts[position].append(joint.sum(axis=others))

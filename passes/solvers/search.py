@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from prunec.compiler.problem import FloatArray, Problem
+from prunec.compiler.problem import FloatArray, IntArray, Problem
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Products:
     """The limited costs as arrays: ``used = weights @ prod_d (bases[d] + slopes[d] @ n)``.
 
-    bases: (D, T), slopes: (D, T, E) with D the highest degree, T terms, E hyperedges; a term of
-    lower degree has factors 1. weights: (R, T), one row per limit. at_most: (R,).
+    bases: (D, T) with D the highest degree and T terms; a term of lower degree has factors 1.
+    weights: (R, T), one row per limit. at_most: (R,). slopes, a (D, T, E) array over E hyperedges
+    that is nearly empty, is held as its N columns that are not zero, sorted by hyperedge: terms
+    (N,), slopes (D, N), and first (E + 1,) where those of each hyperedge begin. near: per
+    hyperedge, the hyperedges that share a term with it, None where these are most of all.
     """
 
     bases: FloatArray
+    terms: IntArray
     slopes: FloatArray
+    first: IntArray
+    near: tuple[IntArray | None, ...]
     weights: FloatArray
     at_most: FloatArray
 
@@ -30,16 +37,42 @@ class Products:
         ]
         degree = max([1, *(len(term.factors) for _, term in rows)])
         bases = np.ones((degree, len(rows)))
-        slopes = np.zeros((degree, len(rows), len(problem.levels)))
         weights = np.zeros((len(problem.limits), len(rows)))
+        entries: dict[tuple[int, int], list[float]] = {}  # (hyperedge, term) -> slopes
         for t, (r, term) in enumerate(rows):
             weights[r, t] = term.scale
             for d, factor in enumerate(term.factors):
                 bases[d, t] = factor.constant
                 for e, m in factor.terms:
-                    slopes[d, t, e] = m
+                    entries.setdefault((e, t), [0.0] * degree)[d] = m
+        edges = len(problem.levels)
+        keys = sorted(entries)
+        owners = np.array([e for e, _ in keys], np.int64)
+        terms = np.array([t for _, t in keys], np.int64)
+        slopes = np.array([entries[key] for key in keys], np.float64).reshape(len(keys), degree).T
+        first = np.searchsorted(owners, np.arange(edges + 1))
         at_most = np.array([float(x.at_most) for x in problem.limits])
-        return cls(bases, slopes, weights, at_most)
+        near = tuple(_near(owners, terms, first, len(rows)))
+        return cls(bases, terms, np.ascontiguousarray(slopes), first, near, weights, at_most)
+
+    def own(self, edge: int) -> slice:
+        """The columns of one hyperedge."""
+        return slice(int(self.first[edge]), int(self.first[edge + 1]))
+
+
+def _near(
+    owners: IntArray, terms: IntArray, first: IntArray, count: int
+) -> Iterator[IntArray | None]:
+    members: list[list[int]] = [[] for _ in range(count)]
+    for e, t in zip(owners.tolist(), terms.tolist(), strict=True):
+        members[t].append(e)
+    edges = len(first) - 1
+    for e in range(edges):
+        touched = terms[first[e] : first[e + 1]].tolist()
+        if sum(len(members[t]) for t in touched) > edges:
+            yield None
+        else:
+            yield np.unique(np.array([e, *(k for t in touched for k in members[t])], np.int64))
 
 
 class Search:
@@ -55,12 +88,21 @@ class Search:
         self.at_most = products.at_most
         edges = len(self._levels)
         self.at: list[int] = [level.index(n) for level, n in zip(self._levels, start, strict=True)]
-        self._factors = products.bases + products.slopes @ np.array(start, dtype=np.float64)
+        counts = np.repeat(np.array(start, np.float64), np.diff(products.first))
+        self._factors = products.bases + np.array(
+            [
+                np.bincount(products.terms, row * counts, len(row_of))
+                for row, row_of in zip(products.slopes, products.bases, strict=True)
+            ]
+        )
+        self._used: FloatArray = products.weights @ self._factors.prod(axis=0)
         # Row 0: one level down, row 1: one level up; a missing step has change 0 and value nan.
         self._steps = np.zeros((2, edges))
         self._worths = np.full((2, edges), np.nan)
+        self._changes = np.zeros((2, len(self.at_most), edges))
         for e in range(edges):
-            self._refresh(e)
+            self._refresh_steps(e)
+        self._refresh_changes(None)
 
     def counts(self) -> tuple[int, ...]:
         """Kept count per hyperedge."""
@@ -72,27 +114,27 @@ class Search:
 
     def slack(self) -> FloatArray:
         """What is left of each limit, (R,); negative where it is exceeded."""
-        used: FloatArray = self._products.weights @ self._factors.prod(axis=0)
-        return self.at_most - used
+        return self.at_most - self._used
 
     def moves(self, up: int) -> tuple[FloatArray, FloatArray]:
         """Change of cost (R, E) and of value (E,), both >= 0, of one step down (0) or up (1)."""
-        step = self._steps[up]
-        factors = self._factors
-        moved = factors[0][:, None] + self._products.slopes[0] * step
-        for d in range(1, len(factors)):
-            moved *= factors[d][:, None] + self._products.slopes[d] * step
-        moved -= factors.prod(axis=0)[:, None]
-        change = self._products.weights @ moved
+        change = self._changes[up]
         return (change if up else -change), self._worths[up]
 
     def move(self, edge: int, position: int) -> None:
         """Put a hyperedge on the level at this position."""
-        level = self._levels[edge]
+        level, own = self._levels[edge], self._products.own(edge)
         step = level[position] - level[self.at[edge]]
         self.at[edge] = position
-        self._factors += self._products.slopes[:, :, edge] * step
-        self._refresh(edge)
+        terms = self._products.terms[own]
+        before = self._factors[:, terms].prod(axis=0)
+        self._factors[:, terms] += self._products.slopes[:, own] * step
+        # Whole numbers below 2**53: sums do not drift.
+        self._used = self._used + self._products.weights[:, terms] @ (
+            self._factors[:, terms].prod(axis=0) - before
+        )
+        self._refresh_steps(edge)
+        self._refresh_changes(self._products.near[edge])
 
     def reachable(self, edge: int, jump: int) -> bool:
         """Whether a hyperedge has a level `jump` positions away."""
@@ -104,10 +146,33 @@ class Search:
             if self.at[e] != position:
                 self.move(e, position)
 
-    def _refresh(self, e: int) -> None:
+    def _refresh_steps(self, e: int) -> None:
         level, value, k = self._levels[e], self._values[e], self.at[e]
         down, up = k > 0, k + 1 < len(level)
         self._steps[0, e] = level[k - 1] - level[k] if down else 0
         self._worths[0, e] = value[k] - value[k - 1] if down else np.nan
         self._steps[1, e] = level[k + 1] - level[k] if up else 0
         self._worths[1, e] = value[k + 1] - value[k] if up else np.nan
+
+    def _refresh_changes(self, edges: IntArray | None) -> None:
+        """What a step of each of these hyperedges, or of all, costs now."""
+        p = self._products
+        if edges is None:
+            edges = np.arange(len(self.at))
+            columns = np.arange(len(p.terms))
+            sizes = np.diff(p.first)
+        else:
+            columns = np.concatenate([np.arange(p.first[e], p.first[e + 1]) for e in edges])
+            sizes = p.first[edges + 1] - p.first[edges]
+        starts = np.cumsum(sizes) - sizes
+        terms, slopes = p.terms[columns], p.slopes[:, columns]
+        now = self._factors[:, terms]
+        whole = now.prod(axis=0)
+        for up in (0, 1):
+            step = np.repeat(self._steps[up, edges], sizes)
+            moved = p.weights[:, terms] * ((now + slopes * step).prod(axis=0) - whole)
+            filled = np.flatnonzero(sizes)
+            self._changes[up][:, edges] = 0.0
+            if len(filled):
+                sums = np.add.reduceat(moved, starts[filled], axis=1)
+                self._changes[up][:, edges[filled]] = sums

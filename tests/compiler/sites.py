@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from prunec.compiler.encoding import Zero
+from prunec.compiler.factors import settle
 from prunec.compiler.labels import AxisLabels, Coupler
 from prunec.compiler.rules import RULES
 from prunec.compiler.site import Site
@@ -46,20 +48,28 @@ def site(
     *,
     constants: Mapping[int, Any] | None = None,
     weights: Sequence[int] = (),
+    integers: Mapping[int, str | None] | None = None,
     opset: int = 17,
     **attributes: Any,
 ) -> Site:
-    """A node; a shape of None is an absent optional input, `weights` are stored inputs."""
+    """A node; a shape of None is an absent optional input, `weights` are stored inputs.
+
+    integers: inputs that are no floats, with the name of the value that is their zero point ("" for
+    0, None where it is not known). Input k is named `ik`, output k `ok`.
+    """
     known = {k: np.asarray(v) for k, v in (constants or {}).items()}
     inputs = [None if s is None else ir.Value(name=f"i{k}") for k, s in enumerate(shapes)]
+    domain, _, op_type = op.rpartition("::")
     node = ir.Node(
-        "",
-        op,
+        domain,
+        op_type,
         inputs,
         ir.convenience.convert_attributes(attributes),
         num_outputs=len(outs),
         name="node",
     )
+    for k, value in enumerate(node.outputs):
+        value.name = f"o{k}"
     return Site(
         node=node,
         opset=opset,
@@ -67,6 +77,11 @@ def site(
         out_shapes=tuple(outs),
         constants=tuple(known.get(k) for k in range(len(shapes))),
         weights=tuple(k in weights or k in known for k in range(len(shapes))),
+        floats=tuple(k not in (integers or {}) for k in range(len(shapes))),
+        zeros=tuple(
+            None if (name := (integers or {}).get(k)) is None else Zero(name, None)
+            for k in range(len(shapes))
+        ),
     )
 
 
@@ -92,7 +107,7 @@ def run_on(
     results = RULES[op](where, ins, c)
     for axes, shape in zip(results, outs, strict=False):
         assert tuple(len(a) for a in axes) == tuple(shape), (op, shape)
-    c.settle()
+    settle(c)
     return Ran(where, ins, results, c)
 
 

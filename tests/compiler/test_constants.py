@@ -69,6 +69,25 @@ CASES: list[tuple[str, Sequence[Any], dict[str, Any]]] = [
     ("ReduceSum", [INTS], {"keepdims": 0}),
     ("ReduceSum", [INTS], {"noop_with_empty_axes": 1}),
     *((op, [INTS, ints(0)], {"keepdims": 0}) for op in ("ReduceMax", "ReduceMin", "ReduceProd")),
+    ("ReduceMean", [FLOATS, ints(1)], {}),
+    ("Reciprocal", [FLOATS], {}),
+    ("Sign", [INTS], {}),
+    ("Xor", [BOOLS, MASK], {}),
+    ("CastLike", [INTS, FLOATS], {}),
+    ("Clip", [INTS, np.array(-2), np.array(2)], {}),
+    ("Clip", [FLOATS], {}),
+    ("Compress", [INTS, np.array([True, False, True])], {"axis": 1}),
+    ("Compress", [INTS, np.array([True, False, True])], {}),
+    ("CumSum", [INTS, np.array(1)], {}),
+    ("NonZero", [BOOLS], {}),
+    ("GatherElements", [INTS, np.array([[2, 0], [1, 1]])], {"axis": 1}),
+    ("GatherND", [INTS, np.array([[0, 2], [1, -3]])], {}),
+    ("GatherND", [INTS, np.array([[1], [0]])], {}),
+    ("ScatterElements", [INTS, np.array([[2, 0], [1, 0]]), np.array([[5, 6], [7, 8]])],
+     {"axis": 1}),
+    ("ScatterND", [INTS, np.array([[0, 2], [1, 0]]), ints(8, 9)], {}),
+    ("Trilu", [INTS, np.array(1)], {}),
+    ("Trilu", [INTS], {"upper": 0}),
 ]  # fmt: skip
 
 
@@ -121,6 +140,10 @@ def test_a_shape_needs_no_contents() -> None:
         ("Expand", [INTS[0], ints(100000, 3)], {}),
         ("Range", [np.array(0), np.array(10**6), np.array(1)], {}),
         ("Tile", [INTS, ints(10**6, 1)], {}),
+        ("CumSum", [INTS, np.array(1)], {"reverse": 1}),
+        ("GatherND", [INTS, np.array([[1], [0]])], {"batch_dims": 1}),
+        ("ScatterND", [INTS, np.array([[0]]), INTS[:1]], {"reduction": "add"}),
+        ("ScatterElements", [INTS, np.array([[0]]), INTS[:1, :1]], {"reduction": "add"}),
     ],
 )
 def test_what_cannot_be_known_is_none(op: str, inputs: list[Any], attributes: dict) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from prunec.compiler.labels import Coupler
+from prunec.compiler.reasons import Reason
 
 
 def roots(c: Coupler, *arrays: np.ndarray) -> list[list[int]]:
@@ -58,84 +59,12 @@ def test_a_frozen_label_freezes_what_is_tied_to_it() -> None:
     c = Coupler()
     a, b = c.fresh(2), c.fresh(2)
     c.tie(a, b)
-    c.freeze(b, "why")
+    c.freeze(b, Reason.FIXED_AXIS, "why")
     assert roots(c, a) == [[0, 0]]
     assert c.ties[-1].reason == "why"
 
 
 def test_freezing_what_is_literally_frozen_is_not_recorded() -> None:
     c = Coupler()
-    c.freeze(c.frozen(3), "why")
+    c.freeze(c.frozen(3), Reason.FIXED_AXIS, "why")
     assert c.ties == []
-
-
-def test_a_merge_keeps_the_factor_that_leaves_more_groups() -> None:
-    c = Coupler()
-    small, large, cells = c.fresh(2), c.fresh(5), c.fresh(10)
-    c.factor(cells, [small, large])
-    c.settle()
-    assert roots(c, small) == [[0, 0]]
-    assert np.array_equal(c.find(cells).reshape(2, 5), np.broadcast_to(large, (2, 5)))
-
-
-def test_equal_factors_leave_the_first_one_removable() -> None:
-    c = Coupler()
-    first, second, cells = c.fresh(3), c.fresh(3), c.fresh(9)
-    c.factor(cells, [first, second])
-    c.settle()
-    assert roots(c, second) == [[0, 0, 0]]
-    assert c.find(first).all()
-
-
-def test_ties_made_after_a_factor_count_for_its_choice() -> None:
-    c = Coupler()
-    small, large, cells = c.fresh(2), c.fresh(5), c.fresh(10)
-    c.factor(cells, [small, large])
-    c.freeze(large, "late")
-    c.settle()
-    assert c.find(small).all()
-    assert np.array_equal(c.find(cells).reshape(2, 5).T, np.broadcast_to(small, (5, 2)))
-
-
-def test_cells_that_stay_freeze_their_factors() -> None:
-    c = Coupler()
-    a, b, cells = c.fresh(2), c.fresh(3), c.fresh(6)
-    c.factor(cells, [a, b])
-    c.freeze(cells, "read by an output")
-    c.settle()
-    assert not c.find(np.concatenate([a, b])).any()
-
-
-def test_factors_that_all_stay_freeze_their_cells() -> None:
-    c = Coupler()
-    a, b, cells = c.fresh(2), c.fresh(3), c.fresh(6)
-    c.factor(cells, [a, b])
-    c.freeze(a, "x")
-    c.freeze(b, "y")
-    c.settle()
-    assert not c.find(cells).any()
-
-
-def test_a_split_that_is_merged_back_stays_free_within_its_choice() -> None:
-    c = Coupler()
-    source, rows, columns, merged = c.fresh(6), c.fresh(2), c.fresh(3), c.fresh(6)
-    c.factor(source, [rows, columns])
-    c.factor(merged, [rows, columns])
-    c.settle()
-    assert np.array_equal(c.find(source), c.find(merged))
-    assert len(set(c.find(source).tolist())) == 3
-
-
-def test_an_empty_factor_is_passed_over() -> None:
-    c = Coupler()
-    c.factor(c.fresh(0), [c.fresh(0), c.fresh(3)])
-    c.settle()
-    assert c.ties == []
-
-
-def test_a_resize_of_frozen_axes_is_not_recorded() -> None:
-    c = Coupler()
-    c.resize("group", 4, {0: c.frozen(4)})
-    c.resize(1, np.array([4, 5]), {0: c.frozen(4), 1: c.fresh(5)})
-    (patch,) = c.patches
-    assert [k for k, _ in patch.elements] == [1]  # type: ignore[union-attr]

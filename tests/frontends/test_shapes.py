@@ -9,6 +9,7 @@ from frontend_models import chain, conv_relu, finish, weights
 from onnx import TensorProto, helper, numpy_helper
 
 from prunec.compiler.errors import UsageError
+from prunec.frontends.bindings import DATA_DEPENDENT
 from prunec.frontends.onnx import load
 from prunec.frontends.shapes import infer_facts, parse_shapes
 
@@ -150,14 +151,88 @@ def test_declared_shapes_help_where_inference_cannot() -> None:
     assert facts.shapes["m"] == facts.shapes["y"] == (2, 9)
 
 
-def test_sizes_that_depend_on_data_stay_unknown() -> None:
+def test_sizes_that_depend_on_data_get_one_number() -> None:
     model = chain(
         helper.make_node("NonZero", ["x"], ["where"]),
         helper.make_node("Cast", ["where"], ["y"], to=TensorProto.FLOAT),
     )
     facts = infer_facts(load(model))
-    assert "where" not in facts.shapes
+    assert facts.shapes["where"] == facts.shapes["y"] == (2, DATA_DEPENDENT)
+    assert facts.bound == {"where:1": DATA_DEPENDENT}
     assert str(facts.dtypes["where"]) == "int64"
+
+
+def test_contents_that_come_from_such_a_size_are_marked() -> None:
+    model = chain(
+        helper.make_node("NonZero", ["x"], ["where"]),
+        helper.make_node("Shape", ["where"], ["size"]),
+        helper.make_node("Shape", ["x"], ["known"]),
+        helper.make_node("Transpose", ["where"], ["y"]),
+    )
+    facts = infer_facts(load(model))
+    assert facts.assumed == {"size"}
+    assert facts.constants["known"].tolist() == list(facts.shapes["x"])
+
+
+def test_an_operator_picks_no_more_than_there_is() -> None:
+    model = chain(
+        helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
+        helper.make_node("Cast", ["sum"], ["i"], to=TensorProto.INT64),
+        helper.make_node("Reshape", ["i", "unit"], ["k"]),
+        helper.make_node("TopK", ["x", "k"], ["y", "places"]),
+    )
+    model.graph.initializer.append(ints("unit", 1))
+    facts = infer_facts(load(model))
+    assert facts.shapes["y"] == facts.shapes["x"]
+    assert "y:1" in facts.bound
+
+
+def test_a_shape_by_data_may_leave_one_size_to_find() -> None:
+    model = chain(
+        helper.make_node("NonZero", ["x"], ["where"]),
+        helper.make_node("ReduceMax", ["where"], ["top"], keepdims=0),
+        helper.make_node("Unsqueeze", ["top", "zero"], ["dim"]),
+        helper.make_node("Concat", ["dim", "two"], ["to"], axis=0),
+        helper.make_node("Reshape", ["where", "to"], ["r"]),
+        helper.make_node("Cast", ["r"], ["y"], to=TensorProto.FLOAT),
+    )
+    model.graph.initializer.extend([ints("zero", 0), ints("two", 2)])
+    model.graph.value_info.append(helper.make_tensor_value_info("r", TensorProto.INT64, ["a", 2]))
+    assert infer_facts(load(model)).shapes["y"] == (DATA_DEPENDENT, 2)
+
+
+def test_a_wrong_number_leaves_the_shape_unknown() -> None:
+    model = chain(
+        helper.make_node("NonZero", ["x"], ["where"]),
+        helper.make_node("Reshape", ["where", "to"], ["r"]),
+        helper.make_node("Cast", ["r"], ["y"], to=TensorProto.FLOAT),
+    )
+    model.graph.initializer.append(ints("to", -1, 7))
+    del model.graph.output[0].type.tensor_type.shape.dim[:]
+    facts = infer_facts(load(model))
+    assert "r" not in facts.shapes or facts.shapes["r"][1] == 7
+
+
+def test_a_literal_condition_says_how_many_it_picks() -> None:
+    model = chain(helper.make_node("Compress", ["x", "keep"], ["y"], axis=1))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([True, False, True]), "keep"))
+    facts = infer_facts(load(model))
+    assert facts.shapes["y"][1] == 2
+    assert facts.bound == {} or "y:1" not in facts.bound
+
+
+def test_an_expanded_axis_keeps_its_size() -> None:
+    model = chain(
+        helper.make_node("Shape", ["x"], ["size"]),
+        helper.make_node("NonZero", ["x"], ["where"]),
+        helper.make_node("ReduceMin", ["where", "one"], ["low"], keepdims=0),
+        helper.make_node("Max", ["size", "low"], ["to"]),
+        helper.make_node("Expand", ["x", "to"], ["y"]),
+    )
+    model.graph.initializer.append(ints("one", 1))
+    model.opset_import[0].version = 18
+    facts = infer_facts(load(model))
+    assert facts.shapes["y"][1] == facts.shapes["x"][1]
 
 
 def test_a_rank_that_is_lost_is_found_again() -> None:
@@ -193,7 +268,8 @@ def test_the_branch_taken_decides_where_the_condition_is_known() -> None:
     loaded = load(model)
     assert infer_facts(loaded, {"x": (2, 4)}).shapes["y"] == (1, 2, 4)
     assert infer_facts(loaded, {"x": (3, 4)}).shapes["y"] == (3, 4, 1)
-    assert "p" not in infer_facts(loaded, {"x": (2, 4)}).shapes
+    # What never runs at these sizes is followed too: it must load.
+    assert infer_facts(loaded, {"x": (2, 4)}).shapes["q"] == (2, 4, 1)
 
 
 def test_element_types_outside_the_schema_do_not_stop_inference() -> None:

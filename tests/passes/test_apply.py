@@ -9,9 +9,12 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from properties.builder import Builder
 from properties.oracle import analyse, check
+from texts import written
 
-from prunec.frontends.onnx import to_proto
-from prunec.passes.apply import gate, prune, remove_dead
+from prunec.compiler.walk import initializers, nodes
+from prunec.frontends.onnx import load, to_proto
+from prunec.passes.apply import prune, remove_dead
+from prunec.passes.gate import gate
 
 pytest.importorskip("onnxruntime")
 
@@ -195,6 +198,14 @@ def test_a_size_that_is_used_as_a_number_keeps_its_dense_value() -> None:
     pruned(head(b, b.add("Mul", [x, scale])), e0=[0, 1])
 
 
+def test_a_number_keeps_its_dense_value_where_its_bounds_are_written_anew() -> None:
+    b, x = image()
+    shape = b.add("Gather", [b.add("Shape", [x], (4,)), b.ints([0, 2, 1, 3])], (4,))
+    size = b.add("Slice", [shape, b.ints([-2]), b.ints([-1])], (1,))  # the channels
+    x = b.add("Div", [x, b.add("Cast", [size], (1,), to=onnx.TensorProto.FLOAT)])
+    pruned(head(b, b.tame(x)), e0=[0, 1])
+
+
 @pytest.mark.parametrize("opset", [11, 17])
 def test_a_squeeze_without_axes_keeps_the_one_channel_that_is_left(opset: int) -> None:
     b = Builder(0, opset, batch=2)
@@ -233,3 +244,25 @@ def test_a_bias_over_a_frozen_axis_is_left_alone() -> None:
     bias = weight(b, "bias", 1, 1, 2)
     out = pruned(head(b, b.add("Add", [x, bias])), e0=[1])
     assert stored(out)["bias"].shape == (1, 1, 2)
+
+
+DEAD = """
+g (float[2,3] x, bool c) => (float[2,3] y) {
+  h = Relu(x)
+  gone = Neg(x)
+  unread = If (c) <then_branch = t () => (float[2,3] o) { o = Neg(gone) },
+                   else_branch = e () => (float[2,3] o) { o = Abs(gone) }>
+  z = If (c) <then_branch = t () => (float[2,3] o) <float[3] idle = {1, 2, 3}> {
+                a = Neg(h) b = Exp(h) o = Abs(a) },
+              else_branch = e () => (float[2,3] o) { o = Abs(x) }>
+  y = Neg(z)
+}
+"""
+
+
+def test_dead_nodes_go_in_branches_too_and_what_a_branch_reads_stays() -> None:
+    graph = load(written(DEAD)).graph
+    remove_dead(graph)
+    assert [node.op_type for node in graph] == ["Relu", "If", "Neg"]
+    assert sorted(n.op_type for n in nodes(graph)) == ["Abs", "Abs", "If", "Neg", "Neg", "Relu"]
+    assert not initializers(graph)

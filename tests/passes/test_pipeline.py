@@ -19,6 +19,7 @@ from prunec.compiler.errors import (
 from prunec.compiler.hypergraph import Hyperedge, Hypergraph
 from prunec.compiler.plan import Plan
 from prunec.compiler.problem import Limit, Problem, Solution, Status
+from prunec.compiler.reasons import Reason
 from prunec.passes.criteria.random import Random
 from prunec.passes.pipeline import (
     Options,
@@ -166,8 +167,32 @@ def test_an_infeasible_budget_names_the_smallest_and_what_holds_it() -> None:
 def test_a_model_without_hyperedges_has_nothing_to_prune() -> None:
     b = Builder(0, 17, batch=1)
     b.output(conv(b, b.input(1, 3, 2, 2), "conv.weight", 5))
-    with pytest.raises(NothingToPruneError, match="no channel of this model"):
+    with pytest.raises(NothingToPruneError, match="no channel of this model") as error:
         plan(b.model())
+    assert "its flops are kept by graph-output 100.0%" in str(error.value)
+    assert Reason.GRAPH_OUTPUT.remedy in str(error.value)
+    assert "prunec explain MODEL conv.weight:0" in str(error.value)
+
+
+def test_a_model_without_layers_says_so() -> None:
+    b = Builder(0, 17, batch=1)
+    b.output(b.relu(b.input(1, 3, 2, 2)))
+    with pytest.raises(NothingToPruneError, match="it has no convolution, Gemm or MatMul"):
+        plan(b.model())
+
+
+def test_an_infeasible_budget_names_barriers_by_reason() -> None:
+    b = Builder(0, 17, batch=1)
+    x = b.relu(conv(b, b.input(1, 3, 2, 2), "conv.weight", 8))
+    soft = b.add("Softmax", [conv(b, x, "soft.weight", 8)], axis=1)
+    b.output(conv(b, soft, "head.weight", 5))
+    with pytest.raises(InfeasibleBudgetError) as error:
+        plan(b.model(), budget="flops=0.1")
+    held = dict(error.value.held_by)
+    # Per position, at the smallest: conv 3, soft 8, head 8 * 5.
+    assert held["graph-output"] == pytest.approx(40 / 51)
+    assert held["smallest width of conv.weight:0"] == pytest.approx(11 / 51)
+    assert "prunec inspect MODEL" in str(error.value)
 
 
 @pytest.mark.parametrize(

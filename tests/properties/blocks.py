@@ -96,6 +96,16 @@ def group_norm_of_reshapes(b: Builder, x: str) -> str:
     return b.tame(b.add("Add", [b.add("Mul", [back, b.vector(x)]), b.vector(x)]))
 
 
+def cut_twice(b: Builder, x: str) -> str:
+    """An axis that is split, merged back, and split at other places."""
+    n, _, *space = b.shapes[x]
+    y = b.conv(x, 12)
+    for parts in ((3, 4), b.pick(((4, 3), (2, 6), (3, 2, 2))), (2, 2, 3)):
+        y = b.relu(b.reshape(y, (n, *parts, *space)))
+        y = b.reshape(y, (n, 12, *space))
+    return y
+
+
 def prelu(b: Builder, x: str) -> str:
     _, c, *space = b.shapes[x]
     slope = b.integers(c, *[1] * len(space)) if b.chance(0.7) else b.integers(1)
@@ -320,14 +330,13 @@ def casts(b: Builder, x: str) -> str:
 
 
 def opaque(b: Builder, x: str) -> str:
-    """LSTM over the pooled channels: an operator without a rule."""
+    """A determinant of products of the pooled channels: an operator without a rule."""
     n, c, *space = b.shapes[x]
-    sequence = b.reshape(b.pooled(x), (n, 1, c))
-    weights = [b.integers(1, 4 * 3, c), b.integers(1, 4 * 3, 3)]
-    shapes = [(n, 1, 1, 3), (1, 1, 3)]
-    y, _ = b.many("LSTM", [sequence, *weights], shapes, hidden_size=3)
-    y = b.reshape(b.tame(y), (n, 3, *[1] * len(space)))
-    return b.add("Add", [b.conv(y, c), x], b.shapes[x])
+    pooled = b.pooled(x)
+    rows, columns = b.reshape(pooled, (n, c, 1)), b.reshape(pooled, (n, 1, c))
+    matrix = b.add("Add", [b.add("Mul", [rows, columns], (n, c, c)), b.store(np.eye(c, dtype="f"))])
+    y = b.tame(b.add("Det", [matrix], (n,)))
+    return b.add("Add", [x, b.reshape(y, (n, 1, *[1] * len(space)))])
 
 
 COMBINING: Mapping[str, Block] = {
@@ -335,7 +344,7 @@ COMBINING: Mapping[str, Block] = {
     for f in (
         plain, depthwise, grouped, transposed, transposed_grouped, transposed_depthwise,
         batch_norm, instance_norm, group_norm, rotated_norm,
-        group_norm_of_reshapes, prelu, broadcast,
+        group_norm_of_reshapes, cut_twice, prelu, broadcast,
         residual, projection, twice, excitation, shared_weight, constant_weight,
         computed_weight, matmul, gemm, gemm_of_weight, attention, einsum, einsum_of_two,
         einsum_of_weights,

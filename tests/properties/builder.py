@@ -26,6 +26,7 @@ class Builder:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.outputs: list[tuple[str, int]] = []
         self.inputs: list[str] = []
+        self.told: dict[str, int] = {}  # element types of what onnx infers nothing about
 
     def chance(self, p: float = 0.5) -> bool:
         return bool(self.rng.random() < p)
@@ -67,6 +68,14 @@ class Builder:
         self.nodes.append(helper.make_node(op, inputs, names, f"{op}_{number}", **attrs))
         self.shapes.update({n: tuple(s) for n, s in zip(names, shapes, strict=True)})
         return names
+
+    def contrib(
+        self, op: str, inputs: Sequence[str], shape: Sequence[int], kind: int, **attrs: Any
+    ) -> str:
+        """A node of onnxruntime's own operators; kind: the element type of its output."""
+        name = self.add(op, inputs, shape, domain="com.microsoft", **attrs)
+        self.told[name] = kind
+        return name
 
     # What changed between opsets.
 
@@ -152,11 +161,17 @@ class Builder:
             [numpy_helper.from_array(array, name) for name, array in self.weights.items()],
             doc_string="drawn",
             # onnx infers nothing through this function.
-            value_info=[info(n.output[0]) for n in self.nodes if n.op_type == "GroupNormalization"],
+            value_info=[
+                *(info(n.output[0]) for n in self.nodes if n.op_type == "GroupNormalization"),
+                *(info(name, kind) for name, kind in self.told.items()),
+            ],
         )
         model = helper.make_model(
             graph,
-            opset_imports=[helper.make_opsetid("", self.opset)],
+            opset_imports=[
+                helper.make_opsetid("", self.opset),
+                *([helper.make_opsetid("com.microsoft", 1)] if self.told else []),
+            ],
             producer_name="tests",
             ir_version=10 if self.opset > 20 else 8,
         )
@@ -166,12 +181,16 @@ class Builder:
         return inferred
 
 
+def _small(rng: np.random.Generator, kind: onnx.TypeProto.Tensor) -> Array:
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
+    low, high = (-3, 4) if dtype.kind == "f" else (0, 2)  # integers are ids and masks
+    return rng.integers(low, high, [d.dim_value for d in kind.shape.dim]).astype(dtype)
+
+
 def feeds(model: onnx.ModelProto, seed: int) -> dict[str, Array]:
     """Small integers for every input."""
     rng = np.random.default_rng(seed)
     return {
-        value.name: rng.integers(
-            -3, 4, [d.dim_value for d in value.type.tensor_type.shape.dim]
-        ).astype(np.float32)
+        value.name: _small(rng, value.type.tensor_type)
         for value in model.graph.input
     }

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import onnx
 from properties.blocks import COMBINING
+from properties.bodies import CONTROLLED
 from properties.builder import SPACE, Builder
+from properties.contrib import CONTRIB
 from properties.cuts import CUTTING
+from properties.integers import INTEGERS
 from properties.moves import MOVING
+from properties.selections import SELECTING
+from properties.sequences import RECURRING
 
-BLOCKS = {**COMBINING, **CUTTING, **MOVING}
+BLOCKS = {
+    **COMBINING,
+    **CONTROLLED,
+    **CUTTING,
+    **MOVING,
+    **INTEGERS,
+    **CONTRIB,
+    **RECURRING,
+    **SELECTING,
+}
 OPSETS = (11, 13, 18, 21)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +16,13 @@ from prunec.compiler import labels as labels_module
 from prunec.compiler.labels import Coupler
 
 Location = tuple[str, int]  # file name of the rule, line of the call
+KINDS = ("tie", "factor", "freeze", "inexact")
 RULES_FOLDER = Path(labels_module.__file__).parent / "rules"
 
 
 def _location(frame: FrameType) -> Location | None:
     path = Path(frame.f_code.co_filename)
-    if path.parent == RULES_FOLDER or path.name == "labels.py":
+    if path.parent == RULES_FOLDER or path.name == "factors.py":
         return path.name, frame.f_lineno
     return None
 
@@ -28,21 +30,24 @@ def _location(frame: FrameType) -> Location | None:
 def written() -> set[tuple[str, Location]]:
     """(kind, location) of every call in the rules' sources."""
     found = set()
-    for path in (*sorted(RULES_FOLDER.glob("*.py")), Path(labels_module.__file__)):
-        owner = "c" if path.parent == RULES_FOLDER else "self"
+    for path in (*sorted(RULES_FOLDER.glob("*.py")), RULES_FOLDER.parent / "factors.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             match node:
                 case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=kind)):
-                    if name == owner and kind in ("tie", "factor", "freeze"):
+                    if name == "c" and kind in KINDS:
                         found.add((kind, (path.name, node.lineno)))
-    # `freeze` is itself written as a tie.
-    return {x for x in found if x[0] != "tie" or x[1][0] != "labels.py" or "cells" in line_of(x[1])}
+    return found
 
 
 def line_of(location: Location) -> str:
+    """The call at a location on one line, as it would be written without a line limit."""
     name, number = location
     folder = RULES_FOLDER if (RULES_FOLDER / name).exists() else RULES_FOLDER.parent
-    return (folder / name).read_text().splitlines()[number - 1].strip()
+    source = (folder / name).read_text()
+    calls = (n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Call))
+    texts = [ast.get_source_segment(source, n) or "" for n in calls if n.lineno == number]
+    flat = re.sub(r"\s+", " ", max(texts, key=len, default=""))
+    return re.sub(r",? \)", ")", flat.replace("( ", "("))
 
 
 class Watched(Coupler):
@@ -58,17 +63,24 @@ class Watched(Coupler):
         type(self).seen.add((kind, where))
         return where == type(self).without
 
-    def tie(self, left: Any, right: Any, reason: str = "") -> None:
+    def tie(self, left: Any, right: Any, reason: str = "", barrier: Any = None) -> None:
         if left is not right and not self._skipped("tie", sys._getframe(1)):
-            super().tie(left, right, reason)
+            super().tie(left, right, reason, barrier)
 
     def factor(self, cells: Any, factors: Any) -> None:
         if not self._skipped("factor", sys._getframe(1)):
             super().factor(cells, factors)
 
-    def freeze(self, labels: Any, reason: str) -> None:
+    def freeze(self, labels: Any, reason: Any, text: str) -> None:
         if labels.any() and not self._skipped("freeze", sys._getframe(1)):
-            Coupler.tie(self, labels, labels_module.np.zeros(1, "int64"), reason)
+            Coupler.tie(self, labels, labels_module.np.zeros(1, "int64"), text, reason)
+
+    def inexact(self, labels: Any, reason: Any, text: str) -> None:
+        if labels.any() and not self._skipped("inexact", sys._getframe(1)):
+            if self.freedom.residual:
+                super().inexact(labels, reason, text)
+            else:
+                Coupler.tie(self, labels, labels_module.np.zeros(1, "int64"), text, reason)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import pytest
 from properties.graphs import BLOCKS, one_block, random_graph
 from properties.oracle import analyse, check, counts, random_masks
 
+from prunec.compiler.freedom import Freedom
 from prunec.compiler.interpret import interpret
 
 pytest.importorskip("onnxruntime")
@@ -18,6 +19,19 @@ def test_gated_equals_pruned_on_random_graphs(first: int) -> None:
         subject = analyse(random_graph(seed))
         for number, mask in enumerate(random_masks(subject.graph, seed, 2)):
             check(subject, mask, seed, full=number == 0)
+
+
+@pytest.mark.parametrize("freedom", [Freedom(residual=True), Freedom(heads=True)], ids=str)
+def test_gated_equals_pruned_with_more_freedom(freedom: Freedom) -> None:
+    """With `residual` the reference runs norms, means and softmax over the kept channels."""
+    inexact = 0
+    blocks = [one_block(name, seed) for name in sorted(BLOCKS) for seed in (100, 101, 102)]
+    for seed, proto in enumerate([*(random_graph(seed) for seed in range(20)), *blocks]):
+        subject = analyse(proto, freedom)
+        inexact += bool(subject.graph.inexact)
+        (mask,) = random_masks(subject.graph, seed, 1)
+        check(subject, mask, seed)
+    assert (inexact > 2) == freedom.residual
 
 
 @pytest.mark.parametrize("name", sorted(BLOCKS))

@@ -41,6 +41,25 @@ def test_inspect_lists_hyperedges_with_shares(model: Path, capsys: Capture) -> N
     assert {"value": "w2", "axis": 1, "multiplicity": 1, "weight": True} in first["members"]
 
 
+def test_inspect_starts_with_the_coverage(model: Path, capsys: Capture) -> None:
+    body = json.loads(prunec(capsys, "inspect", model, "--json").out)
+    flops, params = body["coverage"]["flops"], body["coverage"]["params"]
+    assert (flops["prunable_share"], flops["barriers"]) == (1, {})
+    # One channel of each of the two hyperedges stays.
+    least = 3 * 9 * 36 + 9 * 16 + 10
+    assert flops["smallest_ratio"] == pytest.approx(least / flops["dense"])
+    assert params["barriers"] == {"graph-output": pytest.approx(10 / params["dense"])}
+    about = body["barriers"]["graph-output"]
+    assert about["example"] == "b3:0"
+    assert about["remedy"].startswith("nothing while the caller reads this shape")
+    lines = prunec(capsys, "inspect", model).out.splitlines()
+    assert lines[0].split() == ["cost", "dense", "prunable", "smallest"]
+    assert lines[1].split()[-2:] == ["100.00%", f"{least / flops['dense']:.4f}"]
+    assert lines[5].split()[:5] == ["kept", "by", "flops", "params", "bytes"]
+    assert lines[6].split()[:2] == ["graph-output", "0.00%"]
+    assert "b3:0" in lines[6]
+
+
 def test_inspect_draws_the_bipartite_graph(model: Path, capsys: Capture) -> None:
     dot = prunec(capsys, "inspect", model, "--dot").out
     assert dot.startswith("graph ")

@@ -109,6 +109,22 @@ def unknown_domain() -> onnx.ModelProto:
     return model
 
 
+def mixed() -> onnx.ModelProto:
+    """Conv, Mix (an operator that nobody knows, nor its shape), Conv."""
+    node = helper.make_node
+    return model_of(
+        [
+            node("Conv", ["x", "a"], ["u"], name="first"),
+            node("Mix", ["u", "m"], ["v"], domain="example", name="mix"),
+            node("Conv", ["v", "b"], ["y"], name="last"),
+        ],
+        {"a": array(8, 3, 1, 1), "m": array(8, 8), "b": array(2, 8, 1, 1)},
+        shape=("N", 3, 6, 6),
+        out=("N", 2, 6, 6),
+        domains=("example",),
+    )
+
+
 def save(model: onnx.ModelProto, path: Path) -> Path:
     path.write_bytes(model.SerializeToString())
     return path

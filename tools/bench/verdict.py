@@ -46,3 +46,9 @@ def report(figures: Sequence[Figure]) -> int:
     passed = all(f.passed for f in figures)
     print("PASS" if passed else "FAIL")
     return int(not passed)
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from sites import run
+from sites import labels, run, site
 
-from prunec.compiler.labels import Reindex, Resize
-from prunec.compiler.site import Unsupported
+from prunec.compiler.labels import Coupler, Reindex, Resize
+from prunec.compiler.rules import RULES
 
 IMAGE = (2, 6, 4)
 FAR = 2**31 - 1
@@ -46,9 +48,10 @@ def test_split_cuts_labels_and_follows_its_sizes(opset: int, options: dict, key:
     assert patch.drop == ("num_outputs",)
 
 
-def test_split_by_sizes_of_the_data_is_not_supported() -> None:
-    with pytest.raises(Unsupported, match="sizes depends on the data"):
-        run("Split", [IMAGE, (2,)], [(2, 3, 4), (2, 3, 4)], axis=1)
+def test_split_by_sizes_of_the_data_freezes_its_axis() -> None:
+    ran = run("Split", [IMAGE, (2,)], [(2, 3, 4), (2, 3, 4)], axis=1)
+    assert ran.frozen(ran.ins[0][1])
+    assert ran.outs[1][2] is ran.ins[0][2]
 
 
 def cut(start: int, end: int, step: int, size: int, axis: int = 1, **options: object):
@@ -90,9 +93,16 @@ def test_a_reversed_slice_reverses_labels() -> None:
 
 
 def test_a_strided_slice_over_several_axes_freezes_the_strided_ones() -> None:
+    constants = {1: [0, 1], 2: [6, 4], 3: [1, 2], 4: [2, 1]}
+    ran = run("Slice", [IMAGE, *[(2,)] * 4], [(2, 3, 3)], constants=constants)
+    assert ran.frozen(ran.ins[0][1])
+
+
+def test_axes_that_a_strided_slice_leaves_whole_do_not_count() -> None:
     constants = {1: [0, 0], 2: [6, 4], 3: [1, 2], 4: [2, 1]}
     ran = run("Slice", [IMAGE, *[(2,)] * 4], [(2, 3, 4)], constants=constants)
-    assert ran.frozen(ran.ins[0][1])
+    assert ran.apart(ran.ins[0][1])
+    assert ran.c.patches[0].key is None
 
 
 def test_slice_attributes_of_opset_9_are_read() -> None:
@@ -100,14 +110,40 @@ def test_slice_attributes_of_opset_9_are_read() -> None:
     assert [p.key for p in ran.c.patches] == ["starts", "ends"]
 
 
-def test_slice_by_data_is_not_supported() -> None:
-    with pytest.raises(Unsupported, match="bounds depend on the data"):
-        run("Slice", [IMAGE, (1,), (1,)], [(2, 3, 4)])
+def test_slice_by_data_freezes_the_axes_it_names() -> None:
+    ran = run("Slice", [IMAGE, (1,), (1,), (1,)], [(2, 3, 4)], constants={3: [-2]})
+    assert ran.frozen(ran.ins[0][1])
+    assert ran.outs[0][2] is ran.ins[0][2]
 
 
-def test_slice_by_data_that_cuts_nothing_passes() -> None:
-    ran = run("Slice", [IMAGE, (1,), (1,)], [IMAGE])
-    assert ran.outs[0] is ran.ins[0]
+def test_slice_by_data_without_axes_cuts_the_first() -> None:
+    ran = run("Slice", [IMAGE, (1,), (1,)], [(1, 6, 4)])
+    assert ran.frozen(ran.ins[0][0])
+    assert ran.outs[0][1] is ran.ins[0][1]
+
+
+def test_slice_along_axes_of_the_data_freezes_all() -> None:
+    ran = run("Slice", [IMAGE, (1,), (1,), (1,)], [IMAGE])
+    assert all(ran.frozen(a) for a in ran.ins[0])
+
+
+def test_bounds_from_a_size_of_the_data_are_no_positions() -> None:
+    c = Coupler()
+    constants = {1: [0], 2: [3], 3: [1]}
+    where = site("Slice", [IMAGE, (1,), (1,), (1,)], [(2, 3, 4)], constants=constants)
+    where = replace(where, assumed=(False, False, True, False))
+    ins = [labels(c, *shape) for shape in where.in_shapes]
+    RULES["Slice"](where, ins, c)
+    assert not c.find(ins[0][1]).any()
+
+
+def test_indices_from_a_size_of_the_data_are_no_positions() -> None:
+    c = Coupler()
+    where = site("Gather", [IMAGE, (3,)], [(2, 3, 4)], constants={1: [0, 1, 2]}, axis=1)
+    where = replace(where, assumed=(False, True))
+    ins = [labels(c, *shape) for shape in where.in_shapes]
+    RULES["Gather"](where, ins, c)
+    assert not c.find(ins[0][1]).any()
 
 
 def test_gather_picks_labels() -> None:
@@ -130,6 +166,13 @@ def test_gather_by_data_freezes_the_axis() -> None:
     ran = run("Gather", [IMAGE, (3,)], [(2, 3, 4)], axis=1)
     assert ran.frozen(ran.ins[0][1])
     assert ran.outs[0][1] is ran.ins[1][0]
+
+
+def test_data_picks_rows_of_a_weight_whose_columns_may_leave() -> None:
+    ran = run("Gather", [(9, 6), (3,)], [(3, 6)], weights=[0])
+    assert any(freed is ran.ins[0][1] for freed in ran.c.freed)
+    assert not run("Gather", [(9, 6), (3,)], [(3, 6)], weights=[0, 1]).c.freed
+    assert not run("Gather", [(9, 6), (3,)], [(3, 6)]).c.freed
 
 
 def test_gather_with_a_table_splits_the_axis() -> None:
@@ -160,13 +203,26 @@ def test_pad_reads_axes() -> None:
     assert ran.apart(ran.outs[0][1])
 
 
-@pytest.mark.parametrize(("mode", "amount"), [("edge", 1), ("reflect", 1), ("constant", -1)])
-def test_pads_that_repeat_or_cut_channels_freeze_them(mode: str, amount: int) -> None:
-    pads = [0, 0, 0, 0, amount, 0]
-    ran = run("Pad", [IMAGE, (6,)], [(2, 6 + amount, 4)], constants={1: pads}, mode=mode)
+@pytest.mark.parametrize("mode", ["edge", "reflect"])
+def test_pads_that_repeat_channels_freeze_them(mode: str) -> None:
+    pads = [0, 0, 0, 0, 1, 0]
+    ran = run("Pad", [IMAGE, (6,)], [(2, 7, 4)], constants={1: pads}, mode=mode)
     assert ran.frozen(ran.ins[0][1])
 
 
-def test_pad_by_data_is_not_supported() -> None:
-    with pytest.raises(Unsupported, match="pads depends on the data"):
-        run("Pad", [IMAGE, (6,)], [IMAGE])
+def test_a_pad_that_crops_channels_becomes_a_gather() -> None:
+    ran = run("Pad", [IMAGE, (6,)], [(2, 3, 4)], constants={1: [0, -1, 0, 0, -2, 0]})
+    assert ran.outs[0][1].tolist() == ran.ins[0][1][1:4].tolist()
+    (patch,) = ran.c.patches
+    assert (patch.key, patch.axis, patch.indices.tolist()) == (None, 1, [1, 2, 3])
+
+
+def test_a_pad_that_crops_and_adds_freezes_what_it_crops() -> None:
+    ran = run("Pad", [IMAGE, (6,)], [(2, 5, 5)], constants={1: [0, -1, 1, 0, 0, 0]})
+    assert ran.frozen(ran.ins[0][1])
+
+
+def test_pad_by_data_freezes_its_axes() -> None:
+    ran = run("Pad", [IMAGE, (2,), None, (1,)], [IMAGE], constants={3: [1]}, opset=18)
+    assert ran.frozen(ran.ins[0][1])
+    assert ran.outs[0][2] is ran.ins[0][2]

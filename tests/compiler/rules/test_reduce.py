@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import onnx_ir as ir
 import pytest
-from sites import run
+from sites import labels, run, site
 
+from prunec.compiler.labels import Coupler
 from prunec.compiler.rules.reduce import EXACT, INEXACT, RULES, spatial
 from prunec.compiler.site import Unsupported
 
@@ -22,6 +24,18 @@ def test_both_outputs_of_a_max_pool_have_its_channels() -> None:
     assert ran.outs[1][1] is ran.ins[0][1]
 
 
+@pytest.mark.parametrize(("reader", "stays"), [("MaxUnpool", False), ("Cast", True)])
+def test_indices_of_a_max_pool_count_through_the_channels(reader: str, stays: bool) -> None:
+    c = Coupler()
+    where = site("MaxPool", [IMAGE], [(2, 4, 3, 3)] * 2)
+    pooled, places = where.node.outputs
+    pooled.name, places.name = "pooled", "places"
+    ir.Node("", reader, [pooled, places] if reader == "MaxUnpool" else [places])
+    x = labels(c, *IMAGE)
+    RULES["MaxPool"](where, [x], c)
+    assert c.find(x[1]).any() != stays
+
+
 def test_sizes_of_a_resize_follow_the_channels() -> None:
     shapes = [IMAGE, None, None, (4,)]
     ran = run("Resize", shapes, [(2, 4, 12, 12)], constants={3: [2, 4, 12, 12]})
@@ -35,9 +49,14 @@ def test_sizes_of_some_axes_only_are_left_alone() -> None:
     assert ran.c.patches == []
 
 
-def test_a_resize_by_data_is_not_supported() -> None:
-    with pytest.raises(Unsupported, match="sizes depends on the data"):
-        run("Resize", [IMAGE, None, None, (4,)], [IMAGE])
+def test_a_resize_by_data_freezes_all() -> None:
+    ran = run("Resize", [IMAGE, None, None, (4,)], [IMAGE])
+    assert all(ran.frozen(a) for a in ran.ins[0])
+
+
+def test_a_resize_of_some_axes_by_data_passes_the_channels() -> None:
+    ran = run("Resize", [IMAGE, None, None, (2,)], [IMAGE], axes=[2, 3])
+    assert ran.apart(ran.ins[0][1])
 
 
 def test_resizing_channels_freezes_them() -> None:
@@ -92,6 +111,11 @@ def test_cumulative_sums_freeze_their_axis() -> None:
 def test_cumulative_sums_along_data_are_not_supported() -> None:
     with pytest.raises(Unsupported, match="axis depends on the data"):
         run("CumSum", [IMAGE, ()], [IMAGE])
+
+
+def test_cumulative_products_freeze_their_axis() -> None:
+    ran = run("CumProd", [IMAGE, ()], [IMAGE], constants={1: 1})
+    assert ran.frozen(ran.ins[0][1])
 
 
 def test_top_k_freezes_its_axis_in_both_outputs() -> None:

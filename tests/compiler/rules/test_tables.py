@@ -11,6 +11,7 @@ from properties.graphs import BLOCKS, one_block
 
 from prunec.compiler.constants import EVALUATORS
 from prunec.compiler.rules import RULES, merge
+from prunec.frontends.contrib import SHAPERS
 from prunec.passes.criteria import CRITERIA
 from prunec.passes.solvers import SOLVERS
 from prunec.runtime.recount import COUNTERS
@@ -26,11 +27,15 @@ def sources() -> str:
     return "\n".join([*texts, *(f'"{op}"' for op in sorted(drawn))])
 
 
-@pytest.mark.parametrize("table", [RULES, EVALUATORS, COUNTERS], ids=["rules", "constants", "cost"])
+@pytest.mark.parametrize(
+    "table",
+    [RULES, EVALUATORS, COUNTERS, SHAPERS],
+    ids=["rules", "constants", "cost", "shapes"],
+)
 def test_every_key_is_an_onnx_operator(table: dict) -> None:
-    known = {
-        schema.name for schema in onnx.defs.get_all_schemas_with_history() if not schema.domain
-    }
+    state = pytest.importorskip("onnxruntime.capi.onnxruntime_pybind11_state")
+    schemas = [*onnx.defs.get_all_schemas_with_history(), *state.get_all_operator_schema()]
+    known = {f"{s.domain}::{s.name}" if s.domain else s.name for s in schemas}
     assert set(table) <= known
 
 
@@ -45,8 +50,8 @@ def test_an_operator_with_two_rules_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "table",
-    [RULES, CRITERIA, SOLVERS, COUNTERS],
-    ids=["rules", "criteria", "solvers", "counters"],
+    [RULES, CRITERIA, SOLVERS, COUNTERS, SHAPERS],
+    ids=["rules", "criteria", "solvers", "counters", "shapes"],
 )
 def test_every_row_is_tried(table: dict, sources: str) -> None:
     # Families are tried over their whole table: test_elementwise, test_reduce.
@@ -58,7 +63,8 @@ def test_every_row_is_tried(table: dict, sources: str) -> None:
     missed = {
         row
         for row in table
-        if row not in families and not re.search(rf"""["'{{]{re.escape(row)}\b""", sources)
+        if row not in families
+        and not re.search(rf"""["'{{}}:]{re.escape(row.rpartition("::")[2])}\b""", sources)
     }
     assert missed == set()
 

@@ -7,6 +7,7 @@ import onnx_ir as ir
 import pytest
 
 from prunec.compiler.errors import UsageError
+from prunec.compiler.freedom import Freedom
 from prunec.compiler.hypergraph import Axis, Hyperedge, Hypergraph, Trace
 from prunec.compiler.spec import parse, render
 from prunec.compiler.stats import Stats
@@ -25,6 +26,9 @@ def graph(axes: Mapping[Axis, list[int]], reads: tuple[Axis, ...]) -> Hypergraph
         weights=(),
         reads=reads,
         made=(),
+        inexact={},
+        recurs=(),
+        freedom=Freedom(),
         diagnostics=(),
         trace=Trace({}, (), frozenset()),
     )
