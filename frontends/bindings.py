@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import onnx_ir as ir
 
@@ -16,6 +16,10 @@ from prunec.frontends.told import told
 UNBOUND_BATCH = 1  # axis 0
 UNBOUND_SPATIAL = 64  # axes 2 and up of image-like inputs: rank 4 or 5
 UNBOUND_OTHER = 16  # sequence lengths, rows, features
+# What is tried next where those contradict the model: a flattened image fits one size only, and a
+# position table ends somewhere.
+OTHER_SPATIAL = (224, 256, 32, 128, 384, 512, 299, 320, 640, 96, 28)
+OTHER_NUMBERS = (8, 4, 2, 32, 64, 77, 100, 128, 256, 512, 1024, 1)  # 1 last: it fits anything
 # What a dimension becomes that depends on the data: elements that are not zero, boxes that are
 # selected. One number for all, because two counts of the same thing must be equal; it has many
 # divisors, because such an axis may be split.
@@ -46,10 +50,30 @@ def parse_shapes(texts: Iterable[str]) -> dict[str, Shape]:
     return shapes
 
 
-def bind(model: ir.Model, bindings: Mapping[str, Sequence[int]]) -> dict[str, int]:
+def possible_bindings(
+    model: ir.Model, bindings: Mapping[str, Sequence[int]]
+) -> Iterator[dict[str, int]]:
+    """What `bind` gives with the default numbers, then with others, each result once."""
+    tried: list[dict[str, int]] = []
+    numbers = [(UNBOUND_SPATIAL, n) for n in OTHER_NUMBERS]
+    sides = [(side, UNBOUND_OTHER) for side in OTHER_SPATIAL]
+    for spatial, other in [(UNBOUND_SPATIAL, UNBOUND_OTHER), *sides, *numbers]:
+        bound = bind(model, bindings, spatial, other)
+        if bound not in tried:
+            tried.append(bound)
+            yield bound
+
+
+def bind(
+    model: ir.Model,
+    bindings: Mapping[str, Sequence[int]],
+    spatial: int = UNBOUND_SPATIAL,
+    other: int = UNBOUND_OTHER,
+) -> dict[str, int]:
     """Bind every symbolic dimension of the graph inputs; returns symbol -> number.
 
-    Raises UsageError for a binding of an unknown input, of another rank, or against a fixed size.
+    spatial, other: for axes of images, and for the rest after the batch. Raises UsageError for a
+    binding of an unknown input, of another rank, or against a fixed size.
     """
     inputs = {str(v.name): v for v in model.graph.inputs if v.name not in model.graph.initializers}
     for name in bindings:
@@ -61,21 +85,23 @@ def bind(model: ir.Model, bindings: Mapping[str, Sequence[int]]) -> dict[str, in
     for name, given in bindings.items():
         _bind_input(name, inputs[name], tuple(int(dim) for dim in given), bound)
     for name, value in inputs.items():
-        _bind_rest(name, value, bound)
+        _bind_rest(name, value, bound, spatial, other)
     return bound
 
 
-def _bind_rest(name: str, value: ir.Value, bound: dict[str, int]) -> None:
-    """Bind what nobody gave: to what the first weights say, else to the constants above."""
+def _bind_rest(name: str, value: ir.Value, bound: dict[str, int], spatial: int, other: int) -> None:
+    """Bind what nobody gave: to what the first weights say, else to these numbers."""
     unknown = value.shape is None and symbol_of(name, 0, None) not in bound
     if not unknown and all(isinstance(dim, int) for dim in value.shape or ()):
         return
     known = told(value)
     rank = value.shape.rank() if value.shape is not None else known.rank if known else 0
+    is_image = rank in (4, 5)
     sizes = known.sizes if known is not None and known.rank == rank else {}
     for axis, dim in enumerate(value.shape if value.shape is not None else [None] * rank):
         if not isinstance(dim, int) and (unknown or dim is not None):
-            number = sizes.get(axis, _unbound(axis, rank))
+            number = UNBOUND_BATCH if axis == 0 else spatial if is_image and axis > 1 else other
+            number = sizes.get(axis, number)
             bound.setdefault(symbol_of(name, axis, dim), number)
 
 
@@ -103,12 +129,6 @@ def _bind_input(name: str, value: ir.Value, given: Shape, bound: dict[str, int])
 def symbol_of(name: str, axis: int, dim: ir.SymbolicDim | None) -> str:
     """What a dimension is called in `Facts.bound`; without a symbol of its own, `value:axis`."""
     return dim.value if dim is not None and dim.value else f"{name}:{axis}"
-
-
-def _unbound(axis: int, rank: int) -> int:
-    if axis == 0:
-        return UNBOUND_BATCH
-    return UNBOUND_SPATIAL if rank in (4, 5) and axis >= 2 else UNBOUND_OTHER
 
 
 def assume(

@@ -96,7 +96,7 @@ def _stored_shape(value: ir.Value | None) -> tuple[int, ...] | None:
             return None
         if node.op_type == "Constant":
             held = node.attributes.get("value")
-            return None if held is None or held.is_ref() else held.value.shape.numpy()
+            return None if held is None or held.is_ref() else tuple(held.value.shape.numpy())
         value = node.inputs[0] if node.op_type in ("Cast", "DequantizeLinear", "Identity") else None
     tensor = None if value is None else value.const_value
-    return None if tensor is None else tensor.shape.numpy()
+    return None if tensor is None else tuple(tensor.shape.numpy())

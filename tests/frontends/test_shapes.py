@@ -303,3 +303,52 @@ def test_contradictory_graphs_end_in_unknown_shapes() -> None:
     )
     model.graph.initializer.append(ints("to", 3, -7))
     assert "r" not in infer_facts(load(model)).shapes
+
+
+def table_of_positions(rows: int) -> onnx.ModelProto:
+    """Adds a table of `rows` positions to a sequence of unknown length."""
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "table"], ["y"])],
+        "net",
+        [helper.make_tensor_value_info("x", 1, ["batch", "time", 4])],
+        [helper.make_tensor_value_info("y", 1, ["batch", "time", 4])],
+        [numpy_helper.from_array(np.ones((rows, 4), np.float32), "table")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def flattened(side: int) -> onnx.ModelProto:
+    """A Gemm over a flattened image of unknown sides; only one side fits its weight."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["x"], ["flat"]),
+            helper.make_node("Gemm", ["flat", "w"], ["y"], transB=1),
+        ],
+        "net",
+        [helper.make_tensor_value_info("x", 1, ["batch", 1, "height", "width"])],
+        [helper.make_tensor_value_info("y", 1, ["batch", 2])],
+        [numpy_helper.from_array(np.ones((2, side * side), np.float32), "w")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+@pytest.mark.parametrize(
+    ("model", "symbol", "number"),
+    [
+        (table_of_positions(8), "time", 8),
+        (table_of_positions(77), "time", 77),
+        (table_of_positions(16), "time", 16),
+        (flattened(224), "height", 224),
+        (flattened(32), "height", 32),
+        (flattened(33), "height", 64),  # none of the numbers fits: the default stays
+    ],
+)
+def test_a_size_that_contradicts_the_model_gives_way(
+    model: onnx.ModelProto, symbol: str, number: int
+) -> None:
+    assert infer_facts(load(model)).bound[symbol] == number
+
+
+def test_what_the_user_binds_stays() -> None:
+    facts = infer_facts(load(table_of_positions(8)), {"x": (1, 16, 4)})
+    assert facts.bound == {"batch": 1, "time": 16}
