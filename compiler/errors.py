@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from prunec.compiler.reasons import Reason
+
 
 class PrunecError(Exception):
     """The user's input cannot be served; printed as one line, without a traceback."""
@@ -75,6 +77,9 @@ class InfeasibleBudgetError(PrunecError):
         if self.held_by:
             held = ", ".join(f"{name} {share:.1%}" for name, share in self.held_by)
             text += f"; held there by {held}"
+        kinds = {reason.value: reason for reason in Reason if reason.can_be_freed}
+        for name in [name for name, _ in self.held_by if name in kinds][:1]:
+            text += f"; what would free {name}: {kinds[name].remedy}"
         return (
             text + "; raise the budget, lower --min-keep or --align, or release what is protected "
             "(`prunec inspect MODEL` shows all barriers and what would free them)"
@@ -95,3 +100,9 @@ class GapError(PrunecError):
             f"the proven gap is {self.gap:.4%}, more than --max-gap {self.max_gap:.4%}; "
             "give the solver more time (--solver 'milp{time_limit=300}') or accept a larger gap"
         )
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's exception says first; its class where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -41,6 +41,12 @@ class Reason(Enum):
         return BARRIERS[self].remedy
 
 
+    @property
+    def can_be_freed(self) -> bool:
+        """Whether the user can do something about it."""
+        return not self.remedy.startswith("nothing")
+
+
 @dataclass(frozen=True, slots=True)
 class Barrier:
     """What a reason says to users; the README's table is made of these."""

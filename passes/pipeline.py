@@ -136,7 +136,7 @@ def make_plan(
 
 
 def _why_frozen(graph: Hypergraph) -> str:
-    """The largest barriers, what would free the first of them, and how to see more."""
+    """The largest barriers, what would free one of them, and how to see more."""
     for unknown in graph.diagnostics:
         if unknown.code == "no-shape":
             return f": {unknown.message}"
@@ -148,7 +148,7 @@ def _why_frozen(graph: Hypergraph) -> str:
         if not parts:
             continue
         shares = ", ".join(f"{reason.value} {share:.1%}" for reason, share in parts)
-        first, _ = parts[0]
+        first = next((reason for reason, _ in parts if reason.can_be_freed), parts[0][0])
         value, axis = found.examples.get(first, graph.made[0])
         return (
             f": its {resource} are kept by {shares}; what would free {first.value}: "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,14 @@ from prunec.passes.decode import contents_of, integer_range, levels
 SIGNS = np.array([1.0, 1.0, 1.0, 1.0, -1.0])
 
 
-def selectors(model: ir.Model, graph: Hypergraph, mask: Mask, seed: int) -> dict[str, NDArray[Any]]:
+def selectors(
+    model: ir.Model, graph: Hypergraph, mask: Mask, seed: int
+) -> dict[str, ir.TensorProtocol]:
     """Contents for every contraction weight: each output channel is plus or minus one input.
 
     A sum with one non-zero term has no rounding and no order, so two graphs that route channels
     alike agree in every bit. Inputs that are kept are chosen nine times out of ten, so that
-    signals survive the pruning.
+    signals survive the pruning. The tensors are filled whenever they are read, never kept.
     """
     rng = np.random.default_rng(seed)
     outputs: dict[str, list[int]] = defaultdict(list)
@@ -44,11 +47,31 @@ def selectors(model: ir.Model, graph: Hypergraph, mask: Mask, seed: int) -> dict
         dtype, encoding = stored.const_value.dtype.numpy(), encodings.get(value)
         if encoding is not None and encoding.bits:
             continue  # several numbers in a byte
-        array = _selector(shape, axes, rest, _weights(graph, mask, value, shape), rng)
-        if encoding is not None:
-            array = _as_integers(array, levels(shape, encoding, look), dtype)
-        contents[value] = array.astype(dtype)
+        chosen = _choice(shape, axes, rest, _weights(graph, mask, value, shape), rng)
+        signs = rng.choice(SIGNS, len(chosen[0]))
+        zero = None if encoding is None else levels(shape, encoding, look)
+        contents[value] = ir.LazyTensor(
+            partial(_filled, shape, chosen, signs, zero, dtype),
+            dtype=stored.const_value.dtype,
+            shape=ir.Shape(shape),
+            name=value,
+        )
     return contents
+
+
+def _filled(
+    shape: Sequence[int],
+    chosen: tuple[NDArray[np.int64], ...],
+    signs: NDArray[np.float64],
+    zero: NDArray[Any] | None,
+    dtype: np.dtype[Any],
+) -> ir.Tensor[Any]:
+    """The weight with its signs at the chosen places. zero: what stands for zero in integers."""
+    array: NDArray[Any] = np.zeros(shape, np.float64 if zero is not None else dtype)
+    array[chosen] = signs
+    if zero is not None:
+        array = _as_integers(array, zero, dtype)
+    return ir.Tensor(array.astype(dtype, copy=False), dtype=ir.DataType.from_numpy(dtype))
 
 
 def _as_integers(
@@ -76,13 +99,14 @@ def _weights(
     return odds
 
 
-def _selector(
+def _choice(
     shape: Sequence[int],
     axes: Sequence[int],
     rest: Sequence[int],
     odds: Sequence[NDArray[np.float64]],
     rng: np.random.Generator,
-) -> NDArray[np.float64]:
+) -> tuple[NDArray[np.int64], ...]:
+    """One place per output: its index on every axis."""
     outputs = [shape[k] for k in axes]
     count = int(np.prod(outputs))
     index: list[NDArray[np.int64]] = [np.zeros(0, np.int64)] * len(shape)
@@ -91,22 +115,19 @@ def _selector(
     for k in rest:
         p = odds[k] / odds[k].sum()
         index[k] = rng.choice(shape[k], count, p=p)
-    array = np.zeros(shape)
-    array[tuple(index)] = rng.choice(SIGNS, count)
-    return array
+    return tuple(index)
 
 
 def with_contents(
     model: ir.Model,
-    contents: Mapping[str, NDArray[Any]],
+    contents: Mapping[str, ir.TensorProtocol],
     slices: Mapping[str, Mapping[int, tuple[int, ...]]],
 ) -> ir.Model:
     """A clone whose named initializers hold `contents`, cut by `slices`."""
     clone = model.clone()
     tensors = initializers(clone.graph)
-    for name, array in contents.items():
+    for name, tensor in contents.items():
         value = tensors.get(name)
         if value is not None and value.const_value is not None:
-            tensor = ir.Tensor(array, dtype=value.const_value.dtype, name=name)
             value.const_value = sliced(tensor, slices[name]) if name in slices else tensor
     return clone

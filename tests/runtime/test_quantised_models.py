@@ -191,7 +191,7 @@ def test_one_term_weights_of_integers_are_the_zero_point_but_for_one() -> None:
     model = chain()
     case = analyse(quantised_by_hand(model))
     (mask,) = random_masks(case.graph, 0, 1)
-    contents = selectors(case.model, case.graph, mask, 0)["conv1.int8"]
+    contents = selectors(case.model, case.graph, mask, 0)["conv1.int8"].numpy()
     rows = contents.reshape(8, -1).astype(int)
     assert contents.dtype == np.int8
     assert ((rows != 3).sum(1) == 1).all()

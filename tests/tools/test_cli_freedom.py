@@ -64,7 +64,7 @@ def test_the_stream_stays_unless_asked(transformer: Path, capsys: Capture) -> No
     budget = ("--budget", "flops=0.2", "--align", "1")
     refused = prunec(capsys, transformer, *budget)
     assert refused.code == 3
-    assert "norm-statistics" in refused.err
+    assert "what would free norm-statistics: `--residual`" in refused.err
     done = prunec(capsys, transformer, *budget, "--residual")
     assert done.code == 0, done.err
     assert sizes(transformer.with_suffix(".pruned.onnx"))["scale"][0] < WIDTH
