@@ -288,9 +288,7 @@ def _ledger(
             (scale, tuple(form(a) for a in axes)) for scale, axes in coupler.products
         ),
         parameters=tuple(
-            StoredTensor(
-                tuple(form(a) for a in labels[w.value]), w.itemsize, w.elements_per_item
-            )
+            StoredTensor(tuple(form(a) for a in labels[w.value]), w.itemsize, w.elements_per_item)
             for w in weights
             if w.counted
         ),

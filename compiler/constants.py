@@ -9,6 +9,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from prunec.compiler.ops import op_key
+
 Array = NDArray[Any]
 Evaluator = Callable[[ir.Node, Sequence[Array | None], Sequence[tuple[int, ...] | None]], Any]
 
@@ -24,7 +26,7 @@ def evaluate(
     unknown; enough for Shape and Size, whose input contents do not matter.
     Source: the ONNX operator specifications; every row is one numpy call.
     """
-    row = EVALUATORS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    row = EVALUATORS.get(op_key(node))
     if row is None:
         return None
     if node.op_type not in ("Shape", "Size") and any(
@@ -89,7 +91,7 @@ def slices_of(node: ir.Node, inputs: Sequence[Array | None], rank: int) -> dict[
 
 
 def _cast(node: ir.Node, ins: Sequence[Any], _: Any) -> Array:
-    return ins[0].astype(ir.DataType(attribute(node, "to")).numpy())  # type: ignore[no-any-return]
+    return np.asarray(ins[0].astype(ir.DataType(attribute(node, "to")).numpy()))
 
 
 def _div(_: ir.Node, ins: Sequence[Any], __: Any) -> Array:
@@ -104,7 +106,7 @@ def _slice(node: ir.Node, ins: Sequence[Any], _: Any) -> Array | None:
     cut = slices_of(node, ins, ins[0].ndim)
     if cut is None:
         return None
-    return ins[0][tuple(cut.get(k, slice(None)) for k in range(ins[0].ndim))]  # type: ignore[no-any-return]
+    return np.asarray(ins[0][tuple(cut.get(k, slice(None)) for k in range(ins[0].ndim))])
 
 
 def _shape(node: ir.Node, _: Any, shapes: Sequence[tuple[int, ...] | None]) -> Array | None:
@@ -141,9 +143,8 @@ def reshaped(shape: Sequence[int], target: Sequence[int], allow_zero: bool) -> t
 
 
 def _reshape(node: ir.Node, ins: Sequence[Any], _: Any) -> Array:
-    return ins[0].reshape(  # type: ignore[no-any-return]
-        reshaped(ins[0].shape, ins[1].tolist(), bool(attribute(node, "allowzero", 0)))
-    )
+    allow_zero = bool(attribute(node, "allowzero", 0))
+    return np.asarray(ins[0].reshape(reshaped(ins[0].shape, ins[1].tolist(), allow_zero)))
 
 
 def _constant_of_shape(node: ir.Node, ins: Sequence[Any], _: Any) -> Array | None:
@@ -187,7 +188,7 @@ def _reduce(function: Callable[..., Any]) -> Evaluator:
     def run(node: ir.Node, ins: Sequence[Any], _: Any) -> Array:
         axes = axes_of(node, ins)
         if not axes and attribute(node, "noop_with_empty_axes", 0):
-            return ins[0]  # type: ignore[no-any-return]
+            return np.asarray(ins[0])
         keep = bool(attribute(node, "keepdims", 1))
         return np.asarray(function(ins[0], axis=axes or None, keepdims=keep)).astype(ins[0].dtype)
 
@@ -208,7 +209,7 @@ def _same(function: Callable[..., Any]) -> Evaluator:
 
 
 def _mod(node: ir.Node, ins: Sequence[Any], _: Any) -> Array:
-    return np.fmod(*ins) if attribute(node, "fmod", 0) else np.mod(*ins)  # type: ignore[no-any-return]
+    return np.asarray(np.fmod(*ins) if attribute(node, "fmod", 0) else np.mod(*ins))
 
 
 def _transpose(node: ir.Node, ins: Sequence[Any], _: Any) -> Array:
@@ -243,11 +244,11 @@ def _fold(function: Callable[[Any, Any], Any]) -> Evaluator:
 
 def _clip(_: ir.Node, ins: Sequence[Any], __: Any) -> Array:
     low, high = [*ins, None, None][1:3]
-    return ins[0] if low is high is None else np.clip(ins[0], low, high)  # type: ignore[no-any-return]
+    return np.asarray(ins[0] if low is high is None else np.clip(ins[0], low, high))
 
 
 def _cast_like(_: ir.Node, ins: Sequence[Any], __: Any) -> Array:
-    return ins[0].astype(ins[1].dtype)  # type: ignore[no-any-return]
+    return np.asarray(ins[0].astype(ins[1].dtype))
 
 
 def _compress(node: ir.Node, ins: Sequence[Any], _: Any) -> Array:

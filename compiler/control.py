@@ -11,6 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from prunec.compiler.constants import attribute
+from prunec.compiler.ops import op_key
 
 LONGEST = 2**31  # a trip count above this is how exporters write "until the condition fails"
 SCAN_SINCE = 9  # before, Scan had a batch axis
@@ -101,7 +102,7 @@ def control_of(node: ir.Node, opset: int, constants: Constants) -> Control | Non
 
 def is_control(node: ir.Node) -> bool:
     """Whether a node is an If, a Loop or a Scan."""
-    return node.op_type in READERS and node.domain in ("", "ai.onnx")
+    return op_key(node) in READERS
 
 
 def _branches(node: ir.Node, _: int, constants: Constants) -> Branches | None:

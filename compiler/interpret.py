@@ -12,12 +12,12 @@ from prunec.compiler.assemble import assemble
 from prunec.compiler.control import is_control
 from prunec.compiler.diagnostics import Diagnostic, Severity, assumed_sizes
 from prunec.compiler.encoding import Zero, followed_back
-from prunec.compiler.errors import ModelError
 from prunec.compiler.factors import settle
 from prunec.compiler.facts import Facts
 from prunec.compiler.freedom import Freedom
 from prunec.compiler.hypergraph import Axis, Hypergraph, WeightInfo
 from prunec.compiler.labels import AxisLabels, Coupler
+from prunec.compiler.ops import op_key
 from prunec.compiler.reasons import Reason
 from prunec.compiler.rules import RULES
 from prunec.compiler.rules.stays import why_it_stays
@@ -131,7 +131,7 @@ class _Run:
     def step(self, node: ir.Node) -> None:
         """Apply the rule of one node, or freeze what it touches."""
         self.coupler.node = node.name or ""
-        op = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
+        op = op_key(node)
         rule = self.rules.get(op)
         kind, reason = why_it_stays(op)
         if rule is not None:
@@ -222,7 +222,11 @@ class _Run:
                     f"its rule gives the shape {lengths} for {name}, "
                     f"shape inference {self.facts.shapes[name]}"
                 )
-            # An axis of size 1 can't lose its only channel.
+            # An axis of size 1 can't lose its only channel, wherever it was taken from.
+            for labels in axes:
+                if len(labels) == 1:
+                    text = "a channel that is read by itself"
+                    self.coupler.freeze(labels, Reason.SINGLE_CHANNEL, text)
             self.labels[name] = tuple(
                 labels if len(labels) != 1 else self.coupler.frozen(1) for labels in axes
             )
@@ -276,8 +280,6 @@ class _Run:
             if dtype is None or name not in self.facts.shapes or name not in self.labels:
                 continue
             shape = self.facts.shapes[name]
-            if len(shape) > 1 and 0 in shape:
-                raise ModelError(f"weight {name} has shape {shape}: no elements to work with")
             kind = _datatype(self.facts.dtypes.get(name, np.dtype(np.int64)))
             is_weight = kind.is_floating_point() or name in encodings
             counted = bool(matters and shape and is_weight)

@@ -40,7 +40,6 @@ class Reason(Enum):
         """What would let the channels leave."""
         return BARRIERS[self].remedy
 
-
     @property
     def can_be_freed(self) -> bool:
         """Whether the user can do something about it."""

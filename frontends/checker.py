@@ -8,7 +8,8 @@ import onnx
 import onnx_ir as ir
 from google.protobuf.message import EncodeError
 
-from prunec.compiler.errors import ModelError
+from prunec.compiler.errors import ModelError, first_line
+from prunec.compiler.rules.stays import EXPERIMENTS
 from prunec.frontends.contrib import set_apart
 from prunec.frontends.skeleton import frame
 from prunec.frontends.structure import DEFAULT_DOMAINS, graphs_of
@@ -16,20 +17,6 @@ from prunec.frontends.structure import DEFAULT_DOMAINS, graphs_of
 SMALL_ELEMENTS = 1024
 FREE_INITIALIZERS_SINCE = 4  # IR version from which initializers need not be graph inputs too
 OLD_OPERATORS = "prunec.old"
-# Gone from the standard since opset 10, but onnxruntime still runs them.
-EXPERIMENTAL = frozenset(
-    [
-        "Affine",
-        "Crop",
-        "DynamicSlice",
-        "GRUUnit",
-        "GivenTensorFill",
-        "ImageScaler",
-        "ParametricSoftplus",
-        "Scale",
-        "ScaledTanh",
-    ]
-)
 _REFUSED = (
     onnx.checker.ValidationError,
     onnx.shape_inference.InferenceError,
@@ -62,7 +49,7 @@ def check_file(model: onnx.ModelProto, lifted: Collection[int], label: str) -> N
     try:
         onnx.checker.check_model(proto)
     except _REFUSED as error:
-        raise ModelError(f"{label}: {_first_line(error)}") from error
+        raise ModelError(f"{label}: {first_line(error)}") from error
 
 
 def check_fully(model: ir.Model) -> None:
@@ -89,7 +76,7 @@ def check_fully(model: ir.Model) -> None:
         _complete_types(graph)
         onnx.checker.check_model(proto)
     except _REFUSED as error:
-        raise ModelError(f"onnx.checker: {_first_line(error)}") from error
+        raise ModelError(f"onnx.checker: {first_line(error)}") from error
 
 
 def _declare(graph: onnx.GraphProto, name: str, element: int, dims: Iterable[int]) -> None:
@@ -110,10 +97,11 @@ def _set_all_apart(proto: onnx.ModelProto) -> None:
 
 
 def _is_dropped(node: onnx.NodeProto, version: int) -> bool:
-    if node.domain not in DEFAULT_DOMAINS:
+    # Text that is not UTF-8 comes as bytes.
+    if node.domain not in DEFAULT_DOMAINS or not isinstance(node.op_type, str):
         return False
     if not onnx.defs.has(node.op_type, version, ""):
-        return node.op_type in EXPERIMENTAL
+        return node.op_type in EXPERIMENTS
     return bool(onnx.defs.get_schema(node.op_type, version, "").deprecated)
 
 
@@ -126,8 +114,3 @@ def _complete_types(graph: onnx.GraphProto) -> None:
     for value in (*graph.input, *graph.output):
         if value.type.HasField("tensor_type"):
             value.type.tensor_type.shape.SetInParent()
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

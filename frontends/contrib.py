@@ -9,6 +9,7 @@ import onnx
 import onnx_ir as ir
 
 from prunec.compiler.constants import attribute
+from prunec.compiler.ops import op_key
 from prunec.frontends import contrib_quantised as quantised
 from prunec.frontends.bindings import Shape
 from prunec.frontends.structure import graphs_of
@@ -28,8 +29,7 @@ def infer(
 
     A form that fits no row's formula (a wrong rank, a missing attribute) leaves them unknown.
     """
-    op = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
-    shaper = table.get(op)
+    shaper = table.get(op_key(node))
     if shaper is None:
         return ()
     try:

@@ -14,11 +14,12 @@ import onnx_ir as ir
 
 from prunec.compiler.constants import attribute
 from prunec.compiler.diagnostics import Diagnostic, Severity
+from prunec.compiler.literals import literal
 from prunec.compiler.walk import bodies
 from prunec.frontends.origin import origin_of, set_origin
 
-# What makes one number of a weight from many: then no input channel of it could leave, although
-# the weight itself, once computed, can lose any.
+# What makes one number of a weight from many, or writes to places in it: then no channel of it
+# could leave, although the weight itself, once computed, can lose any.
 MIXING = frozenset(
     [
         "BatchNormalization",
@@ -45,8 +46,12 @@ MIXING = frozenset(
         "ReduceProd",
         "ReduceSum",
         "ReduceSumSquare",
+        "Scatter",
+        "ScatterElements",
+        "ScatterND",
         "Softmax",
         "TopK",
+        "Trilu",
     ]
 )
 # The result is no number of the type of the first input.
@@ -85,7 +90,9 @@ _RANDOM = frozenset(
 )
 GROWTH = 4  # a result may be this much larger than what it is made of
 KEPT_BYTES = 2**16  # smaller results are computed once
+# The node stays, and what it computes is coupled like an activation.
 _REFUSED = (
+    ir.serde.SerdeError,
     RuntimeError,
     NotImplementedError,
     ValueError,
@@ -111,7 +118,10 @@ def folded(model: ir.Model) -> ir.Model:
     notes = []
     for name in targets:
         value = made[name]
-        cone = _Cone.of(copy, value)
+        try:
+            cone = _Cone.of(copy, value)
+        except _REFUSED:
+            continue
         result = cone.compute()
         if result is None or result.nbytes > GROWTH * cone.bytes + KEPT_BYTES:
             continue
@@ -138,7 +148,7 @@ def _targets(graph: ir.Graph) -> Iterator[ir.Value]:
     mixed: set[ir.Value] = set()
     for node in graph:
         ins = [v for v in node.inputs if v is not None]
-        if node.domain not in ("", "ai.onnx") or node.op_type in _RANDOM or bodies(node):
+        if node.domain or node.op_type in _RANDOM or bodies(node):
             continue
         if not all(v in fixed for v in ins) or not (ins or node.op_type == "Constant"):
             continue
@@ -193,11 +203,8 @@ def _rank(value: ir.Value) -> int | None:
 
 def _long_axes(value: ir.Value) -> int:
     """How many axes a Reshape to these sizes makes that can have several positions."""
-    node = value.producer()
-    tensor = value.const_value
-    if node is not None and node.op_type == "Constant" and "value" in node.attributes:
-        tensor = node.attributes["value"].value
-    return 0 if tensor is None else int((tensor.numpy().reshape(-1) != 1).sum())
+    sizes = literal(value)
+    return 0 if sizes is None else int((sizes.reshape(-1) != 1).sum())
 
 
 @dataclass(frozen=True, slots=True, eq=False)

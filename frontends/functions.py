@@ -135,7 +135,7 @@ class _Expansion:
             self.added.append(node.domain)
             return True
         # Of its own operators onnx's checker has compared the versions.
-        return node.domain in ("", "ai.onnx")
+        return not node.domain
 
     def _resolve(self, new: Sequence[ir.Node], call: ir.Node, function: ir.Function) -> None:
         """Give attributes that refer to those of the call their values."""
@@ -179,13 +179,14 @@ class _Expansion:
         for k, result in enumerate(body.outputs):
             value = result
             if id(value) in formals or any(value is other for other in results):
-                value = self._copied(call, value, formals.get(id(value)), k)
-                new.append(value.producer())  # type: ignore[arg-type]
+                copy = self._copied(call, value, formals.get(id(value)), k)
+                new.append(copy)
+                value = copy.outputs[0]
             results.append(value)
         return results
 
-    def _copied(self, call: ir.Node, value: ir.Value, formal: int | None, k: int) -> ir.Value:
-        """The k-th output of a call, which is one of its inputs or of its other outputs."""
+    def _copied(self, call: ir.Node, value: ir.Value, formal: int | None, k: int) -> ir.Node:
+        """What makes the k-th output of a call: one of its inputs or of its other outputs."""
         source: ir.Value | None = value
         if formal is not None:
             source = call.inputs[formal] if formal < len(call.inputs) else None
@@ -196,7 +197,7 @@ class _Expansion:
         outer = formal if call_of(call) is None else formals_of(call).get(formal or 0)
         if formal is not None and outer is not None:
             copy.meta[FORMAL] = {0: outer}
-        return copy.outputs[0]
+        return copy
 
 
 def _with_inner(tops: Sequence[ir.Node]) -> Iterator[ir.Node]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from prunec.compiler.constants import attribute, evaluate
 from prunec.compiler.facts import Facts
+from prunec.compiler.literals import constant
 from prunec.compiler.walk import bodies, values
 from prunec.frontends import contrib
 from prunec.frontends.bindings import Shape, assume, symbol_of
@@ -178,7 +179,8 @@ class Inference:
 
     def _evaluate(self, node: ir.Node) -> tuple[Array, ...] | None:
         if node.op_type == "Constant" and node.domain == "":
-            return _contents(node)
+            held = constant(node)
+            return None if held is None else (held,)
         names = [None if value is None else str(value.name) for value in node.inputs]
         arrays = [None if name is None else self.constants.get(name) for name in names]
         shapes = [None if name is None else self.shapes.get(name) for name in names]
@@ -305,7 +307,7 @@ class Inference:
             if not isinstance(dim, int):
                 known = self.bound.get(symbol_of(value.name, axis, dim), -1)
                 if known == -1 and dim.value:
-                    known = dim.evaluate(self.bound)
+                    known = _size_of(dim, self.bound)
             dims.append(known if isinstance(known, int) else -1)
         self._record(value.name, value.dtype, tuple(dims))
 
@@ -320,6 +322,18 @@ class Inference:
         self.shapes[name] = tuple(int(dim) for dim in shape)
         if dtype is not None:
             self.types[name] = onnx.helper.make_tensor_type_proto(int(dtype), self.shapes[name])
+
+
+def _size_of(dim: ir.SymbolicDim, bound: Mapping[str, int]) -> int | None:
+    """The number that a declared expression (`2*height + 1`) has, None where it is a mere name."""
+    text = dim.value or ""
+    if "**" in text or len(text) > 200:  # untrusted: a tower of powers never ends
+        return None
+    try:
+        size = dim.evaluate(bound)
+    except (ValueError, ArithmeticError, RecursionError):
+        return None  # exporters write names in which no expression is: MatMulonnx::Reshape_5_dim_1
+    return size if isinstance(size, int) else None
 
 
 def _is_kept(dtype: ir.DataType, size: int) -> bool:
@@ -343,20 +357,6 @@ def _result_size(
         start, limit, delta = (float(a.reshape(-1)[0]) for a in arrays if a is not None)
         return int(abs((limit - start) / delta)) if delta else 0
     return 0
-
-
-def _contents(node: ir.Node) -> tuple[Array, ...] | None:
-    """The value of a Constant node, whichever attribute holds it; None for strings and sparse."""
-    for name, attr in node.attributes.items():
-        if attr.is_ref():
-            return None
-        if name == "value" and attr.value.dtype != ir.DataType.STRING:
-            return (attr.value.numpy(),)
-        if name in ("value_int", "value_ints"):
-            return (np.array(attr.value, np.int64),)
-        if name in ("value_float", "value_floats"):
-            return (np.array(attr.value, np.float32),)
-    return None
 
 
 def _tensor_proto(name: str, array: Array) -> onnx.TensorProto:

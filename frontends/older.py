@@ -8,7 +8,7 @@ import onnx
 import onnx.version_converter
 
 from prunec.compiler.diagnostics import Diagnostic, Severity
-from prunec.compiler.errors import ModelError
+from prunec.compiler.errors import ModelError, first_line
 from prunec.frontends.opsets import OLDEST_OPSET
 from prunec.frontends.structure import DEFAULT_DOMAINS, graphs_of
 
@@ -39,10 +39,9 @@ def converted(
         _align_operands(model, _declared(model, lifted))
         done = onnx.version_converter.convert_version(_declared(model, lifted), OLDEST_OPSET)
     except _REFUSED as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise ModelError(
             f"{label}: operator set {version} is older than {OLDEST_OPSET} and cannot be "
-            f"converted: {lines[0] if lines else type(error).__name__}; export the model anew"
+            f"converted: {first_line(error)}; export the model anew"
         ) from error
     given = {value.name for value in model.graph.input}
     stored = {tensor.name for tensor in model.graph.initializer}

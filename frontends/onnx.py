@@ -12,7 +12,7 @@ import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError, EncodeError
 
-from prunec.compiler.errors import ModelError, UsageError
+from prunec.compiler.errors import ModelError, UsageError, first_line
 from prunec.frontends.checker import check_file
 from prunec.frontends.digest import graph_digest
 from prunec.frontends.mapped import ExternalData, map_file, materialise, tensor_view
@@ -22,7 +22,12 @@ from prunec.frontends.opsets import OLDEST_OPSET, check_opsets
 from prunec.frontends.origin import Origin, origin_of, set_origin
 from prunec.frontends.skeleton import model_without_weights, proto_without_weights
 from prunec.frontends.sparse import make_dense
-from prunec.frontends.structure import check_structure, graphs_of, tensors_in_attributes
+from prunec.frontends.structure import (
+    check_structure,
+    graphs_of,
+    spell_default_domain,
+    tensors_in_attributes,
+)
 from prunec.frontends.untold import keep_types, take_types
 from prunec.frontends.wire import WireError, lift_weights
 from prunec.frontends.write import save, to_proto
@@ -138,12 +143,13 @@ def _take_ir(source: ir.Model) -> _Parsed:
     try:
         proto, tensors = model_without_weights(model)
     except (ValueError, TypeError, AttributeError, EncodeError, ir.serde.SerdeError) as error:
-        raise ModelError(f"{label}: {_first_line(error)}") from error
+        raise ModelError(f"{label}: {first_line(error)}") from error
     return _Parsed(proto, dict(enumerate(tensors)), label, origin=origin_of(source))
 
 
 def _finish(parsed: _Parsed) -> ir.Model:
     label = parsed.label
+    spell_default_domain(parsed.proto)
     dense, notes = make_dense(parsed.proto, label)
     parsed.tensors.update(dense)
     check_structure(parsed.proto, label)
@@ -159,7 +165,7 @@ def _finish(parsed: _Parsed) -> ir.Model:
     try:
         model = ir.from_proto(parsed.proto)
     except (ValueError, TypeError, KeyError, AttributeError, ir.serde.SerdeError) as error:
-        raise ModelError(f"{label}: {_first_line(error)}") from error
+        raise ModelError(f"{label}: {first_line(error)}") from error
     for index, tensor in parsed.tensors.items():
         value = model.graph.initializers[names[index]]
         value.const_value = tensor
@@ -200,10 +206,5 @@ def _check_tensors(parsed: _Parsed) -> None:
                 raise ValueError(f"holds {contents.size} elements, its shape is {tensor.dims}")
         except (ValueError, TypeError, NotImplementedError) as error:
             raise ModelError(
-                f"{parsed.label}: tensor {tensor.name!r}: {_first_line(error)}"
+                f"{parsed.label}: tensor {tensor.name!r}: {first_line(error)}"
             ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

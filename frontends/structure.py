@@ -36,6 +36,19 @@ def graphs_of(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
         yield from _subgraphs_below(nodes)
 
 
+def spell_default_domain(model: onnx.ModelProto) -> None:
+    """Write the default domain as "" in nodes and imports, in place: ai.onnx is its other name."""
+    for holder in (model, *model.functions):
+        imports = holder.opset_import
+        if all(entry.domain for entry in imports):
+            for entry in imports:
+                entry.domain = "" if entry.domain in DEFAULT_DOMAINS else entry.domain
+    bodies = [graph.node for graph in graphs_of(model)]
+    for nodes in (*bodies, *(function.node for function in model.functions)):
+        for node in nodes:
+            node.domain = "" if node.domain in DEFAULT_DOMAINS else node.domain
+
+
 def tensors_in_attributes(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Every tensor that is an attribute, in the main graph, subgraphs and functions."""
     bodies = [graph.node for graph in graphs_of(model)]

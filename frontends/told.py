@@ -51,7 +51,7 @@ def told(value: ir.Value) -> Told | None:
         value, order = pending.pop(0)
         for node, position in value.uses():
             steps += 1
-            if position or node.domain not in ("", "ai.onnx", "ai.onnx.ml"):
+            if position or node.domain not in ("", "ai.onnx.ml"):
                 continue
             if node.op_type in KEEPING:
                 pending.append((node.outputs[0], order))

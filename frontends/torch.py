@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import onnx_ir as ir
 
-from prunec.compiler.errors import MissingDependencyError, ModelError, UsageError
+from prunec.compiler.errors import MissingDependencyError, ModelError, UsageError, first_line
 from prunec.frontends.onnx import load
 from prunec.frontends.structure import graphs_of
 
@@ -65,8 +65,8 @@ def from_torch(
                 dynamic_axes=axes if dynamic_batch else None,
             )
         except Exception as error:  # the exporter runs user code: anything can come out
-            first = next(iter(str(error).splitlines()), type(error).__name__)
-            raise ModelError(f"{type(module).__name__}: torch cannot export it: {first}") from error
+            what = f"{type(module).__name__}: torch cannot export it"
+            raise ModelError(f"{what}: {first_line(error)}") from error
     proto = onnx.ModelProto.FromString(buffer.getvalue())
     _release_names(proto)
     return load(proto)

@@ -9,8 +9,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from prunec.compiler.constants import attribute
 from prunec.compiler.encoding import Encoding
+from prunec.compiler.literals import constant
 from prunec.compiler.walk import initializers, nodes
 
 Array = NDArray[Any]
@@ -27,7 +27,7 @@ def contents_of(model: ir.Model) -> Look:
         if stored is not None and stored.const_value is not None:
             return stored.const_value.numpy()
         node = constants.get(name)
-        return None if node is None else np.asarray(attribute(node, next(iter(node.attributes))))
+        return None if node is None else constant(node)
 
     return look
 

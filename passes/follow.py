@@ -15,7 +15,8 @@ from prunec.compiler.control import Branches, control_of, is_control
 from prunec.compiler.facts import Facts
 from prunec.compiler.hypergraph import CountPatch, Hypergraph, IndexPatch, Patch, PinPatch
 from prunec.compiler.walk import nodes
-from prunec.passes.insert import home_of, names_in, new_initializer
+from prunec.passes.insert import free_name, home_of, names_in, new_initializer
+from prunec.passes.live import products, scaled
 
 STEERING = {"If": 1, "Loop": 2, "Scan": 0}  # first inputs that decide what runs, and how often
 
@@ -153,10 +154,26 @@ class Follower:
             node.attributes[key] = (
                 ir.AttrInt64(key, int(new[0])) if patch.scalar else ir.AttrInt64s(key, new.tolist())
             )
-        elif not self._write(node, patch.key, new):
+        elif self._stays(node, patch, new) or not self._write(node, patch.key, new):
             return
         for name in patch.drop:
             node.attributes.pop(name, None)
+
+    def _stays(self, node: ir.Node, patch: CountPatch, new: NDArray[np.int64]) -> bool:
+        """Whether nothing that the input speaks of was cut: -2 stays -2, at whatever size."""
+        if tuple(new.tolist()) != patch.value or not _has(node, 0):
+            return False
+        names = [value.name or "" if value is not None else "" for value in node.inputs]
+        name = names[int(patch.key)]
+        dense, have = self.facts.constants.get(name), self.now.get(name)
+        before, after = (s.get(names[0], ()) for s in (self.facts.shapes, self.shapes))
+        axes = range(len(before))
+        if node.op_type == "Slice":  # it speaks of the axes that it cuts
+            sliced = self.facts.constants.get(names[3]) if len(names) > 3 else None
+            axes = axes[: len(new)] if sliced is None else sliced.tolist()
+        if dense is None or have is None or [before[k] for k in axes] != [after[k] for k in axes]:
+            return False
+        return np.array_equal(dense, have)
 
     def _index(self, node: ir.Node, patch: IndexPatch) -> None:
         rank = np.cumsum(self.mask[patch.source]) - 1
@@ -207,20 +224,37 @@ class Follower:
         contents = contents.astype(dtype)
         live = have is not None and name not in self.stored and bool(self.facts.bound)
         if live and have is not None and have.size == contents.size:
-            # It depends on a symbolic size: what slicing changed is added, the rest stays live.
-            delta = (contents - have.reshape(contents.shape)).astype(dtype)
-            table = new_initializer(self.graph, self.taken, f"{name}.change", delta)
-            changed = f"{name}.changed.{node.name}"
-            add = ir.Node("", "Add", [value, table], num_outputs=1, name=changed)
-            add.outputs[0].name = changed
-            home_of(node).insert_before(node, add)
-            self.now[changed] = contents
-            node.replace_input_with(position, add.outputs[0])
+            self._adjust(node, position, have.reshape(contents.shape), contents)
             return True
         new = new_initializer(self.graph, self.taken, f"{name}.pruned", contents)
         self.now[new.name or ""] = contents  # the node itself is evaluated next
         node.replace_input_with(position, new)
         return True
+
+    def _adjust(
+        self, node: ir.Node, position: int, have: NDArray[Any], contents: NDArray[Any]
+    ) -> None:
+        """Let an input that depends on a symbolic size have these contents, and stay live."""
+        value = node.inputs[position]
+        assert value is not None, (node.name, position)
+        name = value.name or ""
+        # Numpy makes a scalar, which is no array, of arrays without axes.
+        steps = {"Add": np.asarray(contents - have, have.dtype)}
+        if have.dtype.kind == "i":
+            by_factor = products(value, self.facts.shapes).reshape(have.shape)
+            steps = dict(zip(("Mul", "Div", "Add"), scaled(have, contents, by_factor), strict=True))
+        changed = f"{name}.changed.{node.name}"
+        for op, operand in steps.items():
+            if (operand == (op != "Add")).all():
+                continue
+            change = np.asarray(operand, have.dtype)
+            table = new_initializer(self.graph, self.taken, f"{name}.{op.lower()}", change)
+            step = ir.Node("", op, [value, table], num_outputs=1)
+            value = step.outputs[0]
+            step.name = value.name = free_name(f"{changed}.{op.lower()}", self.taken)
+            home_of(node).insert_before(node, step)
+        self.now[value.name or ""] = contents
+        node.replace_input_with(position, value)
 
 
 def _has(node: ir.Node, position: int) -> bool:

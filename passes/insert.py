@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
@@ -26,14 +27,23 @@ def values_by_name(graph: ir.Graph) -> dict[str, ir.Value]:
     return {value.name: value for value in values(graph) if value.name}
 
 
-def new_initializer(graph: ir.Graph, taken: set[str], name: str, array: NDArray[Any]) -> ir.Value:
+def free_name(stem: str, taken: set[str]) -> str:
+    """`stem`, with a number where it is taken; the result is taken from now on."""
+    name, n = stem, 1
+    while name in taken:
+        name, n = f"{stem}.{n}", n + 1
+    taken.add(name)
+    return name
+
+
+def new_initializer(
+    graph: ir.Graph, taken: set[str], name: str, contents: NDArray[Any] | ir.TensorProtocol
+) -> ir.Value:
     """A new stored tensor. graph: the main one, whose values every body sees."""
-    unique, n = name, 1
-    while unique in taken:
-        unique, n = f"{name}.{n}", n + 1
-    taken.add(unique)
-    value = ir.Value(name=unique, const_value=ir.tensor(array, name=unique))
-    value.shape = ir.Shape(array.shape)
-    value.type = ir.TensorType(ir.DataType.from_numpy(array.dtype))
+    unique = free_name(name, taken)
+    if isinstance(contents, np.ndarray):
+        contents = ir.tensor(contents, name=unique)
+    value = ir.Value(name=unique, const_value=contents)
+    value.shape, value.type = ir.Shape(contents.shape.numpy()), ir.TensorType(contents.dtype)
     graph.register_initializer(value)
     return value

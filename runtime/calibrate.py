@@ -15,6 +15,7 @@ from prunec.compiler.stats import FloatArray, Stats
 from prunec.frontends.shapes import infer_facts
 from prunec.runtime.inputs import Feeds
 from prunec.runtime.session import make_session
+from prunec.runtime.trial import require_survival
 
 PREFIX = "prunec.calibration"
 AXES_ARE_AN_INPUT = 18  # opset of ReduceMean
@@ -47,6 +48,7 @@ def collect(
     probes = _Probes(model, facts, zeros or {})
     wanted = tuple(dict.fromkeys(axes))
     names = [name for axis in wanted for name in probes.add(axis)]
+    require_survival(model, first)
     session = make_session(probes.model, provider=provider, threads=threads)
     totals: list[FloatArray] = []
     samples = 0

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from prunec.compiler.errors import PrunecError
+from prunec.compiler.errors import PrunecError, first_line
 from prunec.runtime.session import PROVIDERS, import_onnxruntime, make_session
 
 # Distributions that install the same folder `onnxruntime`, each over the other.
@@ -137,8 +137,7 @@ def _solves(topic: str, solver: str, what: str, failing: Level) -> Finding:
             warnings.simplefilter("ignore", DeprecationWarning)
             value = _test_problem(importlib.import_module("pulp"), solver)
     except Exception as error:  # pulp passes on whatever a back end throws
-        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return Finding(failing, topic, f"{what} does not run: {text}", remedy)
+        return Finding(failing, topic, f"{what} does not run: {first_line(error)}", remedy)
     if value is None or abs(value - 5) > 1e-6:
         return Finding(failing, topic, f"{what} gives a wrong answer ({value}, not 5)", remedy)
     return Finding(Level.OK, topic, f"{what} solves a test problem")

@@ -11,6 +11,7 @@ from prunec.compiler.constants import attribute
 from prunec.compiler.control import Branches, Iteration, Scanned, control_of
 from prunec.compiler.facts import Facts
 from prunec.compiler.hypergraph import WeightInfo
+from prunec.compiler.ops import op_key
 
 Shape = tuple[int, ...]
 Counter = Callable[[ir.Node, Sequence[Shape], Shape], int]
@@ -49,8 +50,7 @@ def _flops(graph: ir.Graph, facts: Facts, opset: int, table: Mapping[str, Counte
     for node in graph:
         for body, times in _parts(node, facts, opset):
             flops += times * _flops(body, facts, opset, table) if times else 0
-        contrib = node.domain not in ("", "ai.onnx")
-        counter = table.get(f"{node.domain}::{node.op_type}" if contrib else node.op_type)
+        counter = table.get(op_key(node))
         # A recurrent node may have no use for its first outputs.
         out = facts.shapes.get(next((v.name for v in node.outputs if v.name), ""))
         ins = [() if v is None else facts.shapes.get(v.name or "") for v in node.inputs]

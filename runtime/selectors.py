@@ -33,7 +33,7 @@ def selectors(
     outputs: dict[str, list[int]] = defaultdict(list)
     for value, axis in graph.made:
         outputs[value].append(axis)
-    contents = {}
+    contents: dict[str, ir.TensorProtocol] = {}
     encodings, look = {w.value: w.encoding for w in graph.weights}, contents_of(model)
     tensors = initializers(model.graph)
     for value, axes in outputs.items():

@@ -19,6 +19,7 @@ from prunec.compiler.facts import Facts
 from prunec.compiler.freedom import Freedom
 from prunec.compiler.hypergraph import Hypergraph
 from prunec.compiler.interpret import interpret
+from prunec.compiler.ops import op_key
 from prunec.compiler.walk import nodes
 from prunec.frontends.bindings import Shape
 from prunec.frontends.contrib import Known, Shaper, Types
@@ -98,12 +99,6 @@ def _notes(model: ir.Model, facts: Facts) -> Iterator[Diagnostic]:
         if value.name not in facts.shapes and isinstance(value.type, ir.TensorType):
             text = f"input {value.name!r} has no shape; give --shape {value.name}:1,3,64,64"
             yield Diagnostic("no-shape", "", text)
-
-
-def op_key(node: ir.Node) -> str:
-    """The key of a node's operator in the tables."""
-    is_default = node.domain in ("", "ai.onnx")
-    return node.op_type if is_default else f"{node.domain}::{node.op_type}"
 
 
 def shapers(extensions: Extensions) -> dict[str, Shaper]:

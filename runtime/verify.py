@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,18 +15,25 @@ from prunec.compiler.errors import ModelError, PlanError, VerificationError
 from prunec.compiler.interpret import interpret
 from prunec.compiler.plan import Plan
 from prunec.compiler.walk import initializers, nodes
-from prunec.frontends.checker import check_fully
 from prunec.frontends.functions import inlined
 from prunec.frontends.shapes import infer_facts
 from prunec.passes.gate import Mask, gate
 from prunec.runtime.difference import Failed, numeric, relative
 from prunec.runtime.inputs import Feeds, bound_inputs, model_inputs, random_feeds
-from prunec.runtime.recount import recount
+from prunec.runtime.legality import (
+    check_costs,
+    check_interface,
+    check_loading,
+    check_standard,
+    check_weights,
+)
 from prunec.runtime.selection import Pair, with_same_choices
 from prunec.runtime.selectors import selectors, with_contents
 from prunec.runtime.session import make_session
+from prunec.runtime.sizes import other_sizes
 from prunec.runtime.steer import steerable, steered
 from prunec.runtime.subject import Subject, shapers
+from prunec.runtime.trial import Dies, require_survival
 from prunec.runtime.widen import runnable
 
 # Two orders of summation differ by a few hundred units in the last place of the narrowest type.
@@ -96,12 +102,12 @@ def verify(
     tolerance = _tolerance(ran)
     errors: list[float] = []
     steps: tuple[tuple[str, Callable[[], str]], ...] = (
-        ("interface", lambda: _interface(subject.source, pruned)),
-        ("weights", lambda: _weights(subject, plan, pruned)),
-        ("cost", lambda: _cost(subject, plan, inlined(pruned))),
-        ("checker", lambda: _checker(subject.source, pruned)),
-        ("dense runs", lambda: _dense_runs(ran, seed, note)),
-        ("load", lambda: note or _load(subject, pruned, path)),
+        ("interface", lambda: check_interface(subject.source, pruned)),
+        ("weights", lambda: check_weights(subject, plan, pruned)),
+        ("cost", lambda: check_costs(subject, plan, inlined(pruned))),
+        ("checker", lambda: check_standard(subject.source, pruned)),
+        ("dense runs", lambda: _dense_runs(ran, flat, seed, note)),
+        ("load", lambda: note or check_loading(subject, pruned, path)),
         ("gated == pruned", lambda: _equal(ran, mask, flat, tolerance, seed, errors)),
         ("other sizes", lambda: _other_sizes(ran, plan, flat, tolerance, seed)),
         ("exact weights", lambda: _exact(ran, plan, mask, flat, tolerance, seed)),
@@ -118,6 +124,8 @@ def verify(
             checks.append(Check(name, True, step()))
         except (Failed, ModelError) as error:
             checks.append(Check(name, False, str(error)))
+            if isinstance(error, Dies):
+                break  # the next run would end this process
     return Verification(tuple(checks), errors[0] if errors else None, tolerance)
 
 
@@ -137,85 +145,13 @@ def _rounds_inside(node: ir.Node) -> bool:
     return node.op_type == "DynamicQuantizeMatMul"
 
 
-def _interface(dense: ir.Model, pruned: ir.Model) -> str:
-    for what, read in (
-        ("inputs", lambda m: [(v.name, str(v.dtype), _free_shape(v, m)) for v in m.graph.inputs]),
-        ("outputs", lambda m: [(v.name, str(v.dtype), _dims(v)) for v in m.graph.outputs]),
-        # Nodes that a function call left behind may need one more.
-        (
-            "opset imports",
-            lambda m: {d: v for d, v in m.opset_imports.items() if d in dense.opset_imports},
-        ),
-        ("metadata", lambda m: dict(m.metadata_props)),
-        ("producer", lambda m: (m.producer_name, m.producer_version, m.ir_version)),
-    ):
-        if read(dense) != read(pruned):
-            raise Failed(f"{what} differ: {read(dense)} became {read(pruned)}")
-    return "inputs, outputs, dynamic axes, opsets and metadata are those of the dense model"
-
-
-def _free_shape(value: ir.Value, model: ir.Model) -> list[str] | None:
-    # A weight that is also an input may shrink.
-    return None if value.name in model.graph.initializers else _dims(value)
-
-
-def _dims(value: ir.Value) -> list[str] | None:
-    return None if value.shape is None else [str(d) for d in value.shape]
-
-
-def _weights(subject: Subject, plan: Plan, pruned: ir.Model) -> str:
-    """Every stored tensor of the pruned model has the size that the plan says."""
-    dense, count = initializers(subject.model.graph), 0
-    for name, value in initializers(pruned.graph).items():
-        source = dense.get(name)
-        if source is None or source.const_value is None or value.const_value is None:
-            continue
-        shape = list(source.const_value.shape.numpy())
-        for axis, kept in plan.weights.get(name, {}).items():
-            shape[axis] = len(kept)
-        have = list(value.const_value.shape.numpy())
-        if have != shape:
-            raise Failed(f"{name} has shape {have}, the plan says {shape}")
-        count += 1
-    return f"{count} stored tensors have the shapes that the plan says"
-
-
-def _cost(subject: Subject, plan: Plan, pruned: ir.Model) -> str:
-    facts = infer_facts(pruned, subject.shapes, shapers(subject.extensions))
-    counted = recount(pruned, facts, subject.graph.weights, subject.extensions.counters)
-    counts = plan.counts(subject.graph)
-    for resource, polynomial in subject.graph.costs.items():
-        claimed = plan.costs.get(resource, (0, -1))[1]
-        if not counted[resource] == polynomial(counts) == claimed:
-            raise Failed(
-                f"{resource}: recount {counted[resource]}, polynomial {polynomial(counts)}, "
-                f"plan {claimed}"
-            )
-    for resource, limit in plan.budget.items():
-        if counted[resource] > limit:
-            raise Failed(f"{resource}: {counted[resource]} exceeds the budget {limit}")
-    return "recount == polynomial for " + ", ".join(subject.graph.costs) + "; within budget"
-
-
-def _checker(dense: ir.Model, pruned: ir.Model) -> str:
-    try:
-        check_fully(pruned)
-    except ModelError as error:
-        try:
-            check_fully(dense)
-        except ModelError as same:
-            # Sizes differ; what is refused must not.
-            if re.sub(r"\d+", "", str(same)) == re.sub(r"\d+", "", str(error)):
-                return f"it refuses the dense model, and the pruned one for the same: {same}"
-        raise
-    return "onnx.checker with full shape inference"
-
-
-def _dense_runs(subject: Subject, seed: int, note: str) -> str:
+def _dense_runs(subject: Subject, pruned: ir.Model, seed: int, note: str) -> str:
     """Without it no comparison means anything, and the fault is not in the pruning."""
+    feeds = _feeds(subject, seed)
+    require_survival(subject.model, feeds)
+    require_survival(pruned, feeds, "the pruned model")
     try:
         session = make_session(_inert(subject.model), optimise=False)
-        feeds = _feeds(subject, seed)
         first, second = session.run(feeds), session.run(feeds)
     except ModelError as error:
         raise Failed(f"not the pruned, the dense model: {error}; --no-verify skips this") from None
@@ -244,13 +180,6 @@ def _functions(
     return f"expanding them changes nothing; {left} calls are left"
 
 
-def _load(subject: Subject, pruned: ir.Model, path: Path | None) -> str:
-    session = make_session(pruned if path is None else path)
-    if session.warnings and not make_session(subject.model).warnings:
-        raise Failed(f"onnxruntime warns: {session.warnings[0]}")
-    return "onnxruntime loads it without a new warning"
-
-
 def _equal(
     subject: Subject,
     mask: Mask,
@@ -271,15 +200,16 @@ def _equal(
 def _other_sizes(
     subject: Subject, plan: Plan, pruned: ir.Model, tolerance: float, seed: int
 ) -> str:
-    """The same at another batch: a shape constant that holds for the bound size only shows."""
-    shapes = _larger_batch(subject)
-    if shapes is None:
-        return "no symbolic batch"
-    feeds = random_feeds(model_inputs(subject.model), seed, shapes=shapes)
-    try:
-        make_session(subject.model, optimise=False).run(feeds)
-    except ModelError:
-        return "the dense model runs at no larger batch"
+    """The same at other sizes: a shape constant that holds for the bound ones only shows."""
+    known = [
+        (shapes, feeds)
+        for shapes in other_sizes(subject)
+        for feeds in [random_feeds(model_inputs(subject.model), seed, shapes=shapes)]
+        if _runs(subject, feeds)
+    ]
+    if not known:
+        return "no symbolic size, or the dense model runs at no other"
+    shapes, feeds = known[0]
     # Analysed anew: a reshape that merges the batch with channels has longer axes now.
     facts = infer_facts(subject.model, shapes, shapers(subject.extensions))
     graph = interpret(subject.model, facts, subject.extensions.rules, subject.graph.freedom)
@@ -294,21 +224,12 @@ def _other_sizes(
     return f"at {_in_words(shapes)}: largest difference {error:.1e}{note}"
 
 
-def _larger_batch(subject: Subject) -> dict[str, tuple[int, ...]] | None:
-    """Input shapes with every symbol of a first axis two larger, or None without such symbols."""
-    specs = model_inputs(subject.model)
-    batch = {s.shape[0] for s in specs if s.shape and isinstance(s.shape[0], str)}
-    if not batch:
-        return None
-    return {
-        s.name: tuple(
-            n + 2 if dim in batch else n
-            for dim, n in zip(
-                s.shape or subject.facts.shapes[s.name], subject.facts.shapes[s.name], strict=True
-            )
-        )
-        for s in specs
-    }
+def _runs(subject: Subject, feeds: Feeds) -> bool:
+    try:
+        make_session(subject.model, optimise=False).run(feeds)
+    except ModelError:
+        return False
+    return True
 
 
 def _in_words(shapes: Mapping[str, tuple[int, ...]]) -> str:

@@ -109,4 +109,5 @@ def _cast(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
         wide = tensor.numpy().astype(np.float32).astype(kind.numpy())
         return ir.Tensor(wide, dtype=kind, name=tensor.name)
 
-    return ir.LazyTensor(read, dtype=kind, shape=tensor.shape, name=tensor.name)  # type: ignore[arg-type]
+    shape = ir.Shape(tensor.shape.numpy())
+    return ir.LazyTensor(read, dtype=kind, shape=shape, name=tensor.name)

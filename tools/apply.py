@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from prunec.tools.main_job import add_model, beside, check_targets
+from prunec.tools.main_job import add_model, analyse, beside, check_targets
 from prunec.tools.options import ANALYSING, OUTPUT, PROVING, SAYING, complete_files, run_settings
 from prunec.tools.plan_file import blamed_on, read_plan
 from prunec.tools.render import Console
@@ -34,16 +34,8 @@ def run(space: argparse.Namespace, console: Console) -> int:
     console.watch(out)
     with console.progress() as progress:
         from prunec.runtime.compile import compile_model
-        from prunec.runtime.subject import open_model
 
-        progress("analysing")
-        subject = open_model(
-            model,
-            settings.shapes,
-            strict=settings.strict,
-            freedom=plan.freedom,
-            rules=settings.rules,
-        )
+        subject = analyse(model, settings, progress, plan)
         with blamed_on(plan_path):
             result = compile_model(subject, plan, settings, out, None, progress)
     console.result(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from prunec.compiler.errors import UsageError
-from prunec.tools.main_job import add_model
+from prunec.tools.main_job import add_model, analyse
 from prunec.tools.options import FREEING, SAYING, run_settings
 from prunec.tools.render import Console
 
@@ -24,16 +24,8 @@ def run(space: argparse.Namespace, console: Console) -> int:
     settings = run_settings(space)
     with console.progress() as progress:
         from prunec.compiler.explain import explain
-        from prunec.runtime.subject import open_model
 
-        progress("analysing")
-        subject = open_model(
-            space.model,
-            settings.shapes,
-            strict=settings.strict,
-            freedom=settings.freedom,
-            rules=settings.rules,
-        )
+        subject = analyse(space.model, settings, progress)
         lines = explain(subject.graph, value, axis)
     console.result(lambda: {"value": value, "axis": axis, "explanation": lines}, ["\n".join(lines)])
     return 0

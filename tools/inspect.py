@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from prunec.compiler.errors import UsageError
-from prunec.tools.main_job import add_model
+from prunec.tools.main_job import add_model, analyse
 from prunec.tools.options import FREEING, SAYING, run_settings
 from prunec.tools.render import Block, Console, Table, quantity
 from prunec.tools.summary import diagnostic_dicts, diagnostic_lines
@@ -41,16 +41,7 @@ def run(space: argparse.Namespace, console: Console) -> int:
         raise UsageError(f"--{formats[0]} and --{formats[1]} both want stdout; choose one")
     settings = run_settings(space)
     with console.progress() as progress:
-        from prunec.runtime.subject import open_model
-
-        progress("analysing")
-        graph = open_model(
-            space.model,
-            settings.shapes,
-            strict=settings.strict,
-            freedom=settings.freedom,
-            rules=settings.rules,
-        ).graph
+        graph = analyse(space.model, settings, progress).graph
     if formats and formats[0] in FORMATS:
         console.text(dot(graph) if formats[0] == "dot" else graphml(graph))
         return 0
@@ -71,14 +62,14 @@ def hypergraph_document(graph: Hypergraph) -> dict[str, Any]:
     dense = graph.dense()
     totals = {name: cost(dense) for name, cost in graph.costs.items()}
     edges = []
+    without = {name: cost.without_each(dense) for name, cost in graph.costs.items()}
     for number, edge in enumerate(graph.edges):
-        without = [*dense[:number], 0, *dense[number + 1 :]]
         edges.append(
             {
                 "name": edge.name,
                 "size": edge.size,
                 "share": {
-                    name: _share(total - graph.costs[name](without), total)
+                    name: _share(total - without[name][number], total)
                     for name, total in totals.items()
                 },
                 "members": [

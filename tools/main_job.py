@@ -73,18 +73,26 @@ def decide(
         raise UsageError("--budget is required, for example --budget flops=0.5")
     options = choosing_options(space, space.overrides)
     from prunec.runtime.compile import plan_for
+
+    subject = analyse(space.model, settings, progress)
+    progress("choosing what to keep")
+    return subject, plan_for(subject, space.budget, options, settings)
+
+
+def analyse(
+    model: str | Path, settings: Settings, progress: Progress, plan: Plan | None = None
+) -> Subject:
+    """Open a model; with the freedom of a plan that is to be applied to it, if there is one."""
     from prunec.runtime.subject import open_model
 
     progress("analysing")
-    subject = open_model(
-        space.model,
+    return open_model(
+        model,
         settings.shapes,
         strict=settings.strict,
-        freedom=settings.freedom,
+        freedom=settings.freedom if plan is None else plan.freedom,
         rules=settings.rules,
     )
-    progress("choosing what to keep")
-    return subject, plan_for(subject, space.budget, options, settings)
 
 
 def beside(model: Path, suffix: str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from prunec.tools.main_job import add_model
+from prunec.tools.main_job import add_model, analyse
 from prunec.tools.options import ANALYSING, SAYING, Option, complete_files, run_settings, whole
 from prunec.tools.plan_file import blamed_on, read_plan
 from prunec.tools.render import Console
@@ -35,17 +35,9 @@ def run(space: argparse.Namespace, console: Console) -> int:
     with console.progress() as progress:
         from prunec.frontends.onnx import load
         from prunec.runtime.compile import check_plan
-        from prunec.runtime.subject import open_model
         from prunec.runtime.verify import verify
 
-        progress("analysing")
-        subject = open_model(
-            space.dense,
-            settings.shapes,
-            strict=settings.strict,
-            freedom=plan.freedom,
-            rules=settings.rules,
-        )
+        subject = analyse(space.dense, settings, progress, plan)
         with blamed_on(Path(space.plan)):
             check_plan(subject, plan)
         pruned = load(space.pruned)

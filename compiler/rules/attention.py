@@ -295,19 +295,18 @@ def group_query(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[A
 def _in_blocks(site: Site, dim: Labels, cos: AxisLabels, sin: AxisLabels, c: Coupler) -> None:
     """Positions leave in blocks, rotary pairs whole: the kernels want multiples of HEAD_BLOCK."""
     reason = "positions of a head leave in blocks, as the kernels read them"
-    half, step = len(dim) // 2, HEAD_BLOCK // 2
     if not site.attr("do_rotary", 0):
         if len(dim) % HEAD_BLOCK == 0:
             blocks = dim.reshape(-1, HEAD_BLOCK)
             c.tie(blocks, blocks[:, :1], reason)
         return
+    half = len(dim) // 2
     if not cos or len(cos[1]) != half or half % HEAD_BLOCK:
         text = "a rotation of a part of every head"
         c.freeze(dim, Reason.UNSUPPORTED_FORM, text)
         return
     _rotate(dim, cos, sin, bool(site.attr("rotary_interleaved", 0)), c)
-    step = HEAD_BLOCK  # the kernels round the number of pairs down to multiples of it
-    blocks = cos[1].reshape(-1, step)
+    blocks = cos[1].reshape(-1, HEAD_BLOCK)  # the kernels round the number of pairs down, too
     c.tie(blocks, blocks[:, :1], reason)
 
 

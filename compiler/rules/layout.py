@@ -10,7 +10,7 @@ import numpy as np
 
 from prunec.compiler.labels import AxisLabels, Coupler, Labels
 from prunec.compiler.reasons import Reason
-from prunec.compiler.site import Rule, Site, is_frozen, product, stay
+from prunec.compiler.site import Rule, Site, Unsupported, is_frozen, product, stay
 
 
 def transpose(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLabels]:
@@ -41,6 +41,8 @@ def regroup(
 
     An axis that takes part in several factors is related to them by `Coupler.factor`.
     """
+    if product(shape) != product(target):
+        raise Unsupported(f"the sizes {tuple(shape)} and {tuple(target)} hold different numbers")
     out: list[Labels] = [c.frozen(n) for n in target]
     if product(shape) == 0:
         return tuple(out)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from prunec.compiler.labels import AxisLabels, Coupler, Labels
 from prunec.compiler.reasons import Reason
-from prunec.compiler.site import Rule, Site
+from prunec.compiler.site import Rule, Site, Unsupported
 
 
 def per_channel(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLabels]:
@@ -37,7 +37,9 @@ def group_norm(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[Ax
     statistics of what stays.
     """
     x, *parameters = ins
-    groups = site.attr("num_groups")
+    groups = site.attr("num_groups", 0)
+    if groups < 1 or len(x[1]) % groups:
+        raise Unsupported(f"{groups} groups of {len(x[1])} channels")
     outer, inner = c.fresh(groups), c.fresh(len(x[1]) // groups)
     c.factor(x[1], (outer, inner))
     text = "statistics of GroupNormalization run over a group"

@@ -11,6 +11,7 @@ _DRAW = "draws random numbers from all that it reads"
 _SIGNAL = "makes a table from a few numbers"
 _LOSS = "a loss reads every class"
 _SEQUENCE = "a sequence that changes while the model runs"
+_ABSENT = "a value that may be absent"
 _DROPPED = "the standard dropped it at opset 10, and with it any word on what it does"
 
 # Experiments of the first versions of ONNX, which files of that age still have.
@@ -24,6 +25,18 @@ EXPERIMENTS = (
     "ParametricSoftplus",
     "Scale",
     "ScaledTanh",
+)
+
+OPTIONALS = ("Optional", "OptionalGetElement", "OptionalHasElement")
+SEQUENCES = (
+    "ConcatFromSequence",
+    "SequenceAt",
+    "SequenceConstruct",
+    "SequenceEmpty",
+    "SequenceErase",
+    "SequenceInsert",
+    "SequenceLength",
+    "SequenceMap",
 )
 
 # Quantised operators that hold several layers, or whose weights are packed for one machine.
@@ -46,7 +59,6 @@ STAYS: Mapping[str, tuple[Reason, str]] = {
     "AffineGrid": (Reason.SPATIAL_AXIS, "makes positions in space"),
     "BlackmanWindow": (Reason.SPATIAL_AXIS, _SIGNAL),
     "CausalConvWithState": (Reason.UNSUPPORTED_FORM, "its state crosses from call to call"),
-    "ConcatFromSequence": (Reason.DYNAMIC_SHAPE, _SEQUENCE),
     "Det": (Reason.ORDERED_AXIS, "a determinant needs every row and column"),
     "EyeLike": (Reason.ORDERED_AXIS, "ones stand where row and column have the same number"),
     "HammingWindow": (Reason.SPATIAL_AXIS, _SIGNAL),
@@ -58,19 +70,9 @@ STAYS: Mapping[str, tuple[Reason, str]] = {
     "NegativeLogLikelihoodLoss": (Reason.ORDERED_AXIS, _LOSS),
     "NonMaxSuppression": (Reason.ORDERED_AXIS, "returns positions of boxes, by class"),
     "NonZero": (Reason.ORDERED_AXIS, "returns positions on every axis"),
-    "Optional": (Reason.UNSUPPORTED_FORM, "a value that may be absent"),
-    "OptionalGetElement": (Reason.UNSUPPORTED_FORM, "a value that may be absent"),
-    "OptionalHasElement": (Reason.UNSUPPORTED_FORM, "a value that may be absent"),
     "RandomNormal": (Reason.NO_WEIGHT, "random numbers of a fixed shape"),
     "RandomUniform": (Reason.NO_WEIGHT, "random numbers of a fixed shape"),
     "RegexFullMatch": (Reason.GRAPH_INPUT, _TEXT),
-    "SequenceAt": (Reason.DYNAMIC_SHAPE, _SEQUENCE),
-    "SequenceConstruct": (Reason.DYNAMIC_SHAPE, _SEQUENCE),
-    "SequenceEmpty": (Reason.DYNAMIC_SHAPE, _SEQUENCE),
-    "SequenceErase": (Reason.DYNAMIC_SHAPE, _SEQUENCE),
-    "SequenceInsert": (Reason.DYNAMIC_SHAPE, _SEQUENCE),
-    "SequenceLength": (Reason.DYNAMIC_SHAPE, _SEQUENCE),
-    "SequenceMap": (Reason.DYNAMIC_SHAPE, _SEQUENCE),
     "SoftmaxCrossEntropyLoss": (Reason.ORDERED_AXIS, _LOSS),
     "SplitToSequence": (Reason.DYNAMIC_SHAPE, "pieces of sizes that depend on the data"),
     "StringConcat": (Reason.GRAPH_INPUT, _TEXT),
@@ -80,6 +82,8 @@ STAYS: Mapping[str, tuple[Reason, str]] = {
     "Unique": (Reason.ORDERED_AXIS, "compares and sorts whole slices"),
     "ai.onnx.ml::*": (Reason.ORDERED_AXIS, "classical learning reads features by their number"),
     "ai.onnx.preview.training::*": (Reason.UNSUPPORTED_FORM, "an optimiser's step"),
+    **dict.fromkeys(OPTIONALS, (Reason.UNSUPPORTED_FORM, _ABSENT)),
+    **dict.fromkeys(SEQUENCES, (Reason.DYNAMIC_SHAPE, _SEQUENCE)),
     **dict.fromkeys(EXPERIMENTS, (Reason.UNSUPPORTED_FORM, _DROPPED)),
     **dict.fromkeys(PACKED, (Reason.PACKED_BLOCK, "its weights are packed for one kernel")),
 }

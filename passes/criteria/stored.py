@@ -33,6 +33,8 @@ def axis_sums(
         axes = [k for k in range(len(weight.shape)) if (weight.value, k) in graph.axes]
         if not axes or not weight.counted or (only is not None and weight.value not in only):
             continue
+        if 0 in weight.shape:
+            continue  # the start of what a loop collects: no numbers to sum
         array = look(weight.value)
         assert array is not None, weight.value
         rows = partial(_numbers, array, weight.encoding, look)

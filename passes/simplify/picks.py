@@ -9,6 +9,9 @@ import onnx_ir as ir
 
 from prunec.compiler.calls import call_of
 from prunec.compiler.constants import attribute
+from prunec.compiler.literals import number
+from prunec.compiler.ops import op_key
+from prunec.passes.insert import names_in, new_initializer
 from prunec.passes.simplify.states import RECURRENT, leave_out
 
 
@@ -19,11 +22,11 @@ def picks(graph: ir.Graph) -> Iterator[tuple[ir.Node, ir.Value, int]]:
     nothing reads, would be tied to it.
     """
     for node in graph:
-        if node.op_type != "Gather" or node.domain not in ("", "ai.onnx") or call_of(node):
+        if op_key(node) != "Gather" or call_of(node):
             continue
         joined, index = node.inputs[:2]
         concat = None if joined is None else joined.producer()
-        position = _number(index)
+        position = number(index)
         if concat is None or concat.op_type != "Concat" or position is None:
             continue
         axis = attribute(node, "axis", 0)
@@ -40,28 +43,9 @@ def read_part(node: ir.Node, part: ir.Value, index: int) -> None:
     assert old is not None
     contents = np.full(old.shape.numpy() if old.shape is not None else (), index, np.int64)
     name = f"{node.outputs[0].name}.index"
-    while name in graph.initializers:
-        name += ".own"
-    stored = ir.Value(name=name, const_value=ir.tensor(contents, name=name))
-    stored.shape, stored.type = ir.Shape(contents.shape), ir.TensorType(ir.DataType.INT64)
-    graph.register_initializer(stored)
+    stored = new_initializer(graph, names_in(graph), name, contents)
     node.replace_input_with(1, stored)
     leave_out(node, 0, part)
-
-
-def _number(value: ir.Value | None) -> int | None:
-    """The only element of a stored tensor."""
-    if value is None or value.is_graph_input():
-        return None
-    tensor, made = value.const_value, value.producer()
-    if made is not None and made.op_type == "Constant":
-        contents = attribute(made, next(iter(made.attributes)))
-    elif made is None and tensor is not None:
-        contents = tensor.numpy()
-    else:
-        return None
-    array = np.asarray(contents)
-    return int(array.reshape(-1)[0]) if array.size == 1 and array.dtype.kind in "iu" else None
 
 
 def _locate(concat: ir.Node, axis: int, position: int) -> tuple[ir.Value, int] | None:

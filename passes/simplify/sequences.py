@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from prunec.compiler.constants import attribute
+from prunec.compiler.literals import literal, number, origin
 from prunec.compiler.walk import nodes
+from prunec.passes.insert import free_name, names_in, new_initializer
 
 MOST_STEPS, MOST_NODES = 64, 4096  # of a loop that is written out
 SEQUENCES = frozenset({"ConcatFromSequence", "SequenceAt", "SequenceLength"})
@@ -27,8 +28,7 @@ def resolve(model: ir.Model) -> ir.Model:
     if not any(node.op_type in SEQUENCES and not node.domain for node in model.graph):
         return model
     copy = model.clone()
-    taken = {v.name for node in nodes(copy.graph) for v in node.outputs}
-    taken |= {v.name for v in (*copy.graph.inputs, *copy.graph.initializers.values())}
+    taken = names_in(copy.graph)
     for node in list(copy.graph):
         steps = _steps(node)
         if steps is not None:
@@ -66,45 +66,16 @@ def _drop(graph: ir.Graph, node: ir.Node) -> None:
         graph.remove(node, safe=True)
 
 
-def literal(value: ir.Value | None) -> NDArray[np.generic] | None:
-    """Contents of a stored tensor or of a Constant node, through Identity."""
-    value = _origin(value)
-    if value is None:
-        return None
-    if value.const_value is not None and not value.is_graph_input():
-        return value.const_value.numpy()
-    maker = value.producer()
-    if maker is None or maker.domain or maker.op_type != "Constant":
-        return None
-    found = next(iter(maker.attributes.values()))
-    return found.value.numpy() if found.name == "value" else np.array(found.value)
-
-
-def _origin(value: ir.Value | None) -> ir.Value | None:
-    """What Identity nodes hand through."""
-    while value is not None:
-        maker = value.producer()
-        if maker is None or maker.domain or maker.op_type != "Identity":
-            return value
-        value = maker.inputs[0]
-    return None
-
-
-def _number(value: ir.Value | None) -> int | None:
-    contents = literal(value)
-    return int(contents.reshape(-1)[0]) if contents is not None and contents.size == 1 else None
-
-
 def _steps(node: ir.Node) -> int | None:
     """Literal number of steps of a Loop that carries a sequence, collects nothing, never breaks."""
     if node.op_type != "Loop" or node.domain:
         return None
     body: ir.Graph = node.attributes["body"].value
-    count = _number(node.inputs[0])
+    count = number(node.inputs[0])
     carried = len(node.inputs) - 2
-    starts = _number(node.inputs[1]) if node.inputs[1] is not None else 1
-    end = _origin(body.outputs[0])
-    goes_on = end is body.inputs[1] or _number(end) == 1
+    starts = number(node.inputs[1]) if node.inputs[1] is not None else 1
+    end = origin(body.outputs[0])
+    goes_on = end is body.inputs[1] or number(end) == 1
     builds = any(n.op_type.startswith("Sequence") for n in body)
     if count is None or not starts or not goes_on or not builds:
         return None
@@ -113,7 +84,7 @@ def _steps(node: ir.Node) -> int | None:
     return count if count * len(body) <= MOST_NODES else None
 
 
-def _write_out(graph: ir.Graph, loop: ir.Node, steps: int, taken: set[str | None]) -> None:
+def _write_out(graph: ir.Graph, loop: ir.Node, steps: int, taken: set[str]) -> None:
     """Replace a Loop by its body, once per step."""
     carried = list(loop.inputs[2:])
     for step in range(steps):
@@ -122,14 +93,14 @@ def _write_out(graph: ir.Graph, loop: ir.Node, steps: int, taken: set[str | None
         ranks = [value.shape.rank() if value.shape is not None else 0 for value in body.inputs[:2]]
         numbers = (np.array(step, np.int64), np.array(True))
         shaped = [a.reshape([1] * rank) for a, rank in zip(numbers, ranks, strict=True)]
-        given = [_store(graph, f"{loop.name}.{step}", a, taken) for a in shaped]
+        given = [new_initializer(graph, taken, f"{loop.name}.{step}", a) for a in shaped]
         for inner, outer in zip(body.inputs, [*given, *carried], strict=True):
             inner.replace_all_uses_with(outer, replace_graph_outputs=True)
         for name, value in list(body.initializers.items()):
             tensor = value.const_value
             assert tensor is not None
             value.replace_all_uses_with(
-                _store(graph, f"{name}.{step}", tensor, taken), replace_graph_outputs=True
+                new_initializer(graph, taken, f"{name}.{step}", tensor), replace_graph_outputs=True
             )
         carried = list(body.outputs[1:])
         body.outputs.clear()
@@ -138,32 +109,12 @@ def _write_out(graph: ir.Graph, loop: ir.Node, steps: int, taken: set[str | None
         for node in own:
             node.name = f"{node.name}.{step}"
             for value in node.outputs:
-                value.name = _fresh(f"{value.name}.{step}", taken)
+                value.name = free_name(f"{value.name}.{step}", taken)
         graph.insert_before(loop, own)
     for old, new in zip(loop.outputs, carried, strict=True):
         assert new is not None
         old.replace_all_uses_with(new, replace_graph_outputs=True)
     graph.remove(loop, safe=True)
-
-
-def _fresh(name: str, taken: set[str | None]) -> str:
-    while name in taken:
-        name += ".own"
-    taken.add(name)
-    return name
-
-
-def _store(
-    graph: ir.Graph,
-    name: str,
-    contents: NDArray[np.generic] | ir.TensorProtocol,
-    taken: set[str | None],
-) -> ir.Value:
-    tensor = ir.tensor(contents) if isinstance(contents, np.ndarray) else contents
-    value = ir.Value(name=_fresh(name, taken), const_value=tensor)
-    value.shape, value.type = ir.Shape(tensor.shape.numpy()), ir.TensorType(tensor.dtype)
-    graph.register_initializer(value)
-    return value
 
 
 def _empty(_: ir.Graph, node: ir.Node, known: Known) -> None:
@@ -179,7 +130,7 @@ def _insert(_: ir.Graph, node: ir.Node, known: Known) -> None:
     before = None if sequence is None else known.get(sequence)
     if before is None or element is None:
         return
-    where = len(before) if not place or place[0] is None else _number(place[0])
+    where = len(before) if not place or place[0] is None else number(place[0])
     if where is not None:
         where %= len(before) + 1
         known[node.outputs[0]] = [*before[:where], element, *before[where:]]
@@ -188,14 +139,14 @@ def _insert(_: ir.Graph, node: ir.Node, known: Known) -> None:
 def _erase(_: ir.Graph, node: ir.Node, known: Known) -> None:
     before = known.get(node.inputs[0]) if node.inputs[0] is not None else None
     place = node.inputs[1] if len(node.inputs) > 1 else None
-    where = -1 if place is None else _number(place)
+    where = -1 if place is None else number(place)
     if before and where is not None:
         gone = where % len(before)
         known[node.outputs[0]] = before[:gone] + before[gone + 1 :]
 
 
 def _at(graph: ir.Graph, node: ir.Node, known: Known) -> None:
-    elements, where = _read(node, known), _number(node.inputs[1])
+    elements, where = _read(node, known), number(node.inputs[1])
     if elements is not None and where is not None and -len(elements) <= where < len(elements):
         _replace(graph, node, ir.Node("", "Identity", [elements[where]], name=node.name))
 
@@ -234,8 +185,8 @@ def _split(graph: ir.Graph, node: ir.Node, known: Known) -> None:
     if (graph.opset_imports.get("") or 1) < 13:
         inputs, attributes = inputs[:1], [axis, ir.AttrInt64s("split", sizes.tolist())]
     split = ir.Node("", "Split", inputs, attributes, num_outputs=len(sizes), name=f"{node.name}.0")
-    for number, value in enumerate(split.outputs):
-        value.name = f"{node.outputs[0].name}.{number}"
+    for k, value in enumerate(split.outputs):
+        value.name = f"{node.outputs[0].name}.{k}"
     graph.insert_before(node, split)
     known[node.outputs[0]] = list(split.outputs)
 

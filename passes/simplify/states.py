@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 from prunec.compiler.calls import call_of
+from prunec.compiler.ops import op_key
 from prunec.compiler.walk import nodes
 
 RECURRENT = ("GRU", "LSTM", "RNN")
@@ -34,7 +35,7 @@ def zero_states(graph: ir.Graph) -> Iterator[tuple[ir.Node, int]]:
     count as parameters, and the layers that share them, as exporters write it, would be tied.
     """
     for node in nodes(graph):
-        if node.op_type in RECURRENT and node.domain in ("", "ai.onnx"):
+        if op_key(node) in RECURRENT:
             for position in INITIAL:
                 if position < len(node.inputs) and _is_zero_state(node.inputs[position]):
                     yield node, position
@@ -68,7 +69,7 @@ def shared_fills(graph: ir.Graph) -> Iterator[ir.Node]:
 
 
 def _fills(node: ir.Node) -> bool:
-    if node.domain not in ("", "ai.onnx") or call_of(node):
+    if node.domain or call_of(node):
         return False
     if node.op_type == "ConstantOfShape":
         content = node.attributes.get("value")
@@ -119,7 +120,7 @@ def _is_zero_state(value: ir.Value | None) -> bool:
         node = value.producer()
         if node is None:
             return is_zero(value)
-        if node.domain not in ("", "ai.onnx"):
+        if node.domain:
             return False
         if node.op_type == "ConstantOfShape" and "value" not in node.attributes:
             return True

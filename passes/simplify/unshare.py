@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterator
 import onnx_ir as ir
 
 from prunec.compiler.calls import call_of, reader
+from prunec.compiler.ops import op_key
 from prunec.compiler.walk import initializers, nodes
 from prunec.passes.apply import remove_dead
 from prunec.passes.simplify.picks import picks, read_part
@@ -87,7 +88,7 @@ def _store(graph: ir.Graph, name: str, source: ir.Value) -> ir.Value:
 
 
 def _is_copy(node: ir.Node) -> bool:
-    if node.op_type != "Identity" or node.domain not in ("", "ai.onnx") or call_of(node):
+    if op_key(node) != "Identity" or call_of(node):
         return False
     source, out = node.inputs[0], node.outputs[0]
     return source is not None and _is_vector(source) and not out.is_graph_output()

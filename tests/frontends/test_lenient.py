@@ -68,3 +68,13 @@ def test_files_optimised_for_one_machine_are_refused_in_one_line() -> None:
     with pytest.raises(ModelError, match="optimised by onnxruntime for the processor") as caught:
         load(model)
     assert "\n" not in str(caught.value)
+
+
+def test_the_other_name_of_the_default_domain() -> None:
+    model = conv_relu()
+    for node in model.graph.node:
+        node.domain = "ai.onnx"
+    model.opset_import[0].domain = "ai.onnx"
+    loaded = load(model)
+    assert list(loaded.opset_imports) == [""]
+    check_fully(loaded)

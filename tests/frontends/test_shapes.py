@@ -352,3 +352,20 @@ def test_a_size_that_contradicts_the_model_gives_way(
 def test_what_the_user_binds_stays() -> None:
     facts = infer_facts(load(table_of_positions(8)), {"x": (1, 16, 4)})
     assert facts.bound == {"batch": 1, "time": 16}
+
+
+@pytest.mark.parametrize(
+    "name", ["MatMulonnx::Transpose_5_dim_1", "a b", "it's", "9**9**9**9", "(" * 3000, "N/0"]
+)
+def test_a_declared_size_that_is_no_expression_is_a_mere_name(name: str) -> None:
+    node = helper.make_node("Unheard", ["x"], ["y"], domain="example")
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3])]
+    sizes = [["N", name], ["N", "2*N + 1"]]
+    found = []
+    for size in sizes:
+        outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, size)]
+        graph = helper.make_graph([node], "odd", inputs, outputs)
+        imports = [helper.make_opsetid("", 17), helper.make_opsetid("example", 1)]
+        model = helper.make_model(graph, opset_imports=imports, ir_version=8)
+        found.append(infer_facts(load(model), {"x": (4, 3)}).shapes.get("y"))
+    assert found == [(DATA_DEPENDENT, DATA_DEPENDENT), (4, 9)]  # a number that nothing tells

@@ -190,7 +190,4 @@ def _small(rng: np.random.Generator, kind: onnx.TypeProto.Tensor) -> Array:
 def feeds(model: onnx.ModelProto, seed: int) -> dict[str, Array]:
     """Small integers for every input."""
     rng = np.random.default_rng(seed)
-    return {
-        value.name: _small(rng, value.type.tensor_type)
-        for value in model.graph.input
-    }
+    return {value.name: _small(rng, value.type.tensor_type) for value in model.graph.input}

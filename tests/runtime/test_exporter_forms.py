@@ -121,3 +121,20 @@ def test_standardised_weights_are_stored_as_such() -> None:
     kept, result = prune(net.model(net.conv("c", "d", 2, 6), [1, 2, 4, 4]), "flops=0.8")
     assert set(kept) == {"a.w:0", "w:0"}
     result.require()
+
+
+@pytest.mark.parametrize("step", [1, 4])
+def test_coordinates_that_are_sliced_one_by_one_stay(step: int) -> None:
+    """Box decoders read channel 0, 1, 2, 3 of every four by slices."""
+    net = Net(13, [1, 3, 4, 4])
+    boxes = net.conv(net.conv("x", "a", 8, 3), "boxes", 4, 8)
+    parts = []
+    for k in range(4):
+        ends = {"from": k, "to": k + 1 if step == 1 else 2**40, "axis": 1, "step": step}
+        bounds = [net.store(f"{name}{k}", np.array([end])) for name, end in ends.items()]
+        parts.append(net.add("Slice", [boxes, *bounds], [f"part{k}"]))
+    y = net.add("Sub", [net.add("Exp", parts[:1], ["e"]), parts[1]], ["y"])
+    y = net.add("Mul", [y, net.add("Add", parts[2:], ["s"])], ["z"])
+    kept, result = prune(net.model(y, [1, 1, 4, 4]))
+    assert set(kept) == {"a.w:0"}
+    result.require()

@@ -155,3 +155,16 @@ def test_weights_that_are_graph_inputs_with_a_default(version: int) -> None:
     kept, result = prune(model, "flops=0.5")
     assert kept == {"a.w:0": 4}
     result.require()
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_stored_tensor_without_elements_stops_nothing(axis: int) -> None:
+    """What a loop that collects its results starts from: ``torch.zeros(2, 0, 8)``."""
+    net = Net(17, [2, 1, 6])
+    net.add("MatMul", ["x", net.weight("k", 6, 8)], ["h"])
+    nothing = np.zeros((2, 0, 8) if axis else (0, 1, 8), np.float32)
+    net.add("Concat", [net.store("nothing", nothing), "h"], ["j"], axis=axis)
+    net.add("MatMul", [net.add("Relu", ["j"], ["r"]), net.weight("m", 8, 3)], ["y"])
+    kept, result = prune(net.model("y", [2, 1, 3]), "flops=0.5")
+    assert list(kept.values()) == [4]
+    result.require()

@@ -109,10 +109,18 @@ def test_files_that_onnxruntime_optimised(tmp_path: Path, level: str) -> None:
     assert len(kept) == 1
 
 
-def test_a_network_between_operators_of_scikit_learn() -> None:
+@pytest.mark.parametrize(
+    ("op", "about"),
+    [
+        ("Scaler", {"offset": [0.0] * 6, "scale": [1.0] * 6}),
+        ("Normalizer", {"norm": "L2"}),
+        ("Binarizer", {"threshold": 0.5}),
+        ("Imputer", {"imputed_value_floats": [0.0], "replaced_value_float": 9.0}),
+    ],
+)
+def test_a_network_behind_an_operator_of_scikit_learn(op: str, about: dict[str, Any]) -> None:
     net = Net(13, ["n", 6])
-    about = {"offset": [0.0] * 6, "scale": [1.0] * 6}
-    net.nodes.append(helper.make_node("Scaler", ["x"], ["s"], domain="ai.onnx.ml", **about))
+    net.nodes.append(helper.make_node(op, ["x"], ["s"], domain="ai.onnx.ml", **about))
     net.add("MatMul", ["s", net.weight("m1", 6, 8)], ["h"])
     net.add("MatMul", [net.add("Relu", ["h"], ["r"]), net.weight("m2", 8, 3)], ["y"])
     model = net.model("y", ["n", 3])

@@ -8,6 +8,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from properties.graphs import one_block
+from texts import weight, written
 
 from prunec.compiler.interpret import interpret
 from prunec.frontends.onnx import load
@@ -110,3 +111,36 @@ def test_a_layer_behind_a_selection_is_pruned_and_proven() -> None:
     checks = {check.name: check.detail for check in result.checks}
     assert "decide what is selected" in checks["gated == pruned"]
     assert "assumed-size" in {d.code for d in subject.graph.diagnostics}
+
+
+HEAD_OF_BOXES = """
+g (float[1,3,4,4] x) => (float[n,6] y) {
+  a = Conv(x, w) r = Relu(a)
+  b = Conv(r, wb) s = Conv(r, ws)
+  four = Constant<value_ints = [1, 4, 16]>() two = Constant<value_ints = [1, 2, 16]>()
+  br = Reshape(b, four) sr = Reshape(s, two)
+  boxes = Transpose<perm = [0, 2, 1]>(br)
+  scores = Sigmoid(sr)
+  most = Constant<value_int = 10>()
+  picked = NonMaxSuppression(boxes, scores, most)
+  last = Constant<value_ints = [2]>() zero = Constant<value_ints = [0]>()
+  who = Gather<axis = 1>(picked, last)
+  rest = Constant<value_ints = [1, -1, 16]>()
+  f = Reshape(r, rest) t = Transpose<perm = [0, 2, 1]>(f) rows = Squeeze(t, zero)
+  chosen = GatherND(rows, who)
+  y = MatMul(chosen, wo)
+}
+"""
+
+
+def test_what_is_before_and_beside_a_suppression_of_boxes_stays_prunable() -> None:
+    shapes = {"w": (16, 3, 1, 1), "wb": (4, 16, 1, 1), "ws": (2, 16, 1, 1), "wo": (16, 6)}
+    stored = {name: weight(k, *shape) for k, (name, shape) in enumerate(shapes.items())}
+    subject = open_model(written(HEAD_OF_BOXES, **stored))
+    plan = plan_for(subject, "flops=0.5", Options(solver=Greedy(), align=1), Settings())
+    pruned = apply_plan(subject, plan)
+    verify(subject, plan, pruned).require()
+    left = {n: v.const_value.shape.numpy() for n, v in pruned.graph.initializers.items()}
+    assert left["w"][0] == left["wb"][1] == left["wo"][0] < 16
+    assert left["wb"][0] == 4
+    assert left["ws"][0] == 2

@@ -169,8 +169,8 @@ def summary(rows: list[Row]) -> list[str]:
         f"{result:20} {count}"
         for result, count in sorted(collections.Counter(row.result for row in rows).items())
     ]
-    weighted = [row for row in rows if row.prunable is not None and row.result != "refused"]
-    prunable = [row for row in weighted if row.hyperedges]
+    # A file without an answer has not met the budget.
+    prunable = [row for row in rows if row.hyperedges or row.result in BAD]
     met = sum(row.met for row in prunable)
     return [
         *lines,

@@ -31,6 +31,21 @@ def test_moves_are_the_exact_differences_of_cost() -> None:
                     assert costs[r, e] == abs(cost(other) - cost(middle))
 
 
+@pytest.mark.parametrize("network", ["resnet20", "densenet121"])
+def test_a_search_that_moved_equals_one_that_starts_there(network: str) -> None:
+    """Only hyperedges that share a term are counted anew; in DenseNets these are all."""
+    problem = NETWORKS[network]().problem(0.5, 1)
+    products, rng = Products.of(problem), np.random.default_rng(0)
+    search = Search(problem, products, problem.dense())
+    for e in rng.integers(0, len(problem.levels), 60).tolist():
+        search.move(e, int(rng.integers(0, len(problem.levels[e]))))
+    fresh = Search(problem, products, search.counts())
+    np.testing.assert_array_equal(search.slack(), fresh.slack())
+    for up in (0, 1):
+        np.testing.assert_array_equal(search.moves(up)[0], fresh.moves(up)[0])
+        np.testing.assert_array_equal(search.moves(up)[1], fresh.moves(up)[1])
+
+
 def test_nothing_that_is_left_fits() -> None:
     problem = NETWORKS["resnet20"]().problem(0.46, 1)
     counts = Greedy()(problem, None).counts
