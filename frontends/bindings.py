@@ -19,7 +19,8 @@ UNBOUND_OTHER = 16  # sequence lengths, rows, features
 # What is tried next where those contradict the model: a flattened image fits one size only, and a
 # position table ends somewhere.
 OTHER_SPATIAL = (224, 256, 32, 128, 384, 512, 299, 320, 640, 96, 28)
-OTHER_NUMBERS = (8, 4, 2, 32, 64, 77, 100, 128, 256, 512, 1024, 1)  # 1 last: it fits anything
+# The last number fits anything that only broadcasts.
+OTHER_NUMBERS = (8, 4, 2, 32, 64, 77, 100, 128, 256, 512, 1024, 16000, 1)
 # What a dimension becomes that depends on the data: elements that are not zero, boxes that are
 # selected. One number for all, because two counts of the same thing must be equal; it has many
 # divisors, because such an axis may be split.

@@ -11,13 +11,14 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from prunec.compiler.constants import attribute, evaluate
+from prunec.compiler.constants import evaluate
 from prunec.compiler.facts import Facts
 from prunec.compiler.literals import constant
 from prunec.compiler.walk import bodies, values
 from prunec.frontends import contrib
 from prunec.frontends.bindings import Shape, assume, symbol_of
 from prunec.frontends.bodies import visit_bodies
+from prunec.frontends.contradictions import contradicts
 from prunec.frontends.elements import as_declared, as_float32
 
 # Contents are kept of tensors up to these numbers of elements.
@@ -118,7 +119,7 @@ class Inference:
             return
         for name, inferred in self._infer(node).items():
             self._enter_type(name, inferred)
-        self.contradictions += self._is_unequal_gemm(node)
+        self.contradictions += contradicts(node, self.shapes, self.constants)
         self._infer_contrib(node)
         for value in node.outputs:
             if value.name and value.name not in self.shapes:
@@ -227,16 +228,6 @@ class Inference:
             # Contradictory sizes: what the model itself declares is all that is left.
             self.contradictions += 1
             return {}
-
-    def _is_unequal_gemm(self, node: ir.Node) -> bool:
-        """Whether a Gemm sums over axes of different lengths, which onnx does not look at."""
-        if node.op_type != "Gemm" or node.domain:
-            return False
-        shapes = [self.shapes.get(str(v.name)) if v is not None else None for v in node.inputs[:2]]
-        if None in shapes or any(s is None or len(s) != 2 for s in shapes):
-            return False
-        (a, b), flags = shapes, [attribute(node, name, 0) for name in ("transA", "transB")]
-        return a is not None and b is not None and a[not flags[0]] != b[bool(flags[1])]
 
     def _infer_contrib(self, node: ir.Node) -> None:
         """What contrib.py knows of operators that onnx does not know."""

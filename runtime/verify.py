@@ -154,7 +154,11 @@ def _dense_runs(subject: Subject, pruned: ir.Model, seed: int, note: str) -> str
         session = make_session(_inert(subject.model), optimise=False)
         first, second = session.run(feeds), session.run(feeds)
     except ModelError as error:
-        raise Failed(f"not the pruned, the dense model: {error}; --no-verify skips this") from None
+        sizes = ", ".join(f"{symbol}={number}" for symbol, number in subject.facts.bound.items())
+        hint = f" (it ran at {sizes}; --shape gives others)" if sizes else ""
+        raise Failed(
+            f"not the pruned, the dense model: {error}{hint}; --no-verify skips this"
+        ) from None
     for a, b, value in zip(first, second, subject.model.graph.outputs, strict=True):
         if any(relative(x, y) > 0 for x, y in numeric(a, b, str(value.name))):
             raise Failed(

@@ -332,6 +332,19 @@ def flattened(side: int) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
+def one_node(op: str, shape: list[int | str], *stored: np.ndarray, **attributes: object):
+    """A model of one node over an input of unknown length."""
+    names = [f"w{k}" for k in range(len(stored))]
+    graph = helper.make_graph(
+        [helper.make_node(op, ["x", *names], ["y"], **attributes)],
+        "net",
+        [helper.make_tensor_value_info("x", 1, shape)],
+        [helper.make_tensor_value_info("y", 1, None)],
+        [numpy_helper.from_array(a, n) for a, n in zip(stored, names, strict=True)],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
 @pytest.mark.parametrize(
     ("model", "symbol", "number"),
     [
@@ -341,6 +354,8 @@ def flattened(side: int) -> onnx.ModelProto:
         (flattened(224), "height", 224),
         (flattened(32), "height", 32),
         (flattened(33), "height", 64),  # none of the numbers fits: the default stays
+        (one_node("Conv", [1, 1, "time"], np.ones((2, 1, 20), np.float32)), "time", 32),
+        (one_node("Gather", [2, "time"], np.array([40]), axis=1), "time", 64),
     ],
 )
 def test_a_size_that_contradicts_the_model_gives_way(
