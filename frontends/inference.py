@@ -47,6 +47,7 @@ SHAPE_KEEPING = frozenset(
         "GroupNormalization",
         "ImageScaler",
         "MaxUnpool",
+        "MeanVarianceNormalization",
         "PRelu",
         "ParametricSoftplus",
         "ScaledTanh",

@@ -88,7 +88,7 @@ def frame(model: ir.Model) -> onnx.ModelProto:
         metadata_props=dict(graph.metadata_props),
     )
     bare = ir.Model(
-        view,  # type: ignore[arg-type]
+        view,  # type: ignore[arg-type]  # a GraphView does what writing needs
         ir_version=model.ir_version,
         producer_name=model.producer_name,
         producer_version=model.producer_version,

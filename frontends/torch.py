@@ -81,7 +81,7 @@ def _held(module: torch.nn.Module) -> torch.nn.Module:
     holder: Any = _torch().nn.Module()
     holder.held = module
     holder.forward = module.__call__
-    return holder  # type: ignore[no-any-return]
+    return holder  # type: ignore[no-any-return]  # torch has types only where it is installed
 
 
 def _release_names(proto: onnx.ModelProto) -> None:

@@ -69,6 +69,7 @@ def call_function(path: str, inputs: tuple[InputSpec, ...]) -> Iterator[Chunk]:
         item = _run(path, lambda: next(iterator, None))
         if item is None:
             return
+        # B023: the function is called at once, while `item` is still this one.
         yield chunk_of(_run(path, lambda: _named(item, inputs, path)), inputs, path)  # noqa: B023
 
 

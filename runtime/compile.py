@@ -267,8 +267,11 @@ def _accuracies(
     if data.labels is None:
         return None
     progress("measuring accuracy")
-    where = {"provider": settings.provider, "threads": settings.threads}
-    return accuracy(subject.model, data, **where), accuracy(pruned, data, **where)  # type: ignore[arg-type]
+    dense, slim = (
+        accuracy(model, data, provider=settings.provider, threads=settings.threads)
+        for model in (subject.model, pruned)
+    )
+    return dense, slim
 
 
 def _bench(

@@ -50,7 +50,7 @@ def diff_plans(a: Path, b: Path) -> dict[str, Any]:
         if x != y:
             both = set(x.positions if x else ()) ^ set(y.positions if y else ())
             rows[name] = {
-                "size": (x or y).size,  # type: ignore[union-attr]
+                "size": next(kept.size for kept in (x, y) if kept is not None),
                 "a": None if x is None else len(x.positions),
                 "b": None if y is None else len(y.positions),
                 "positions_that_differ": len(both),

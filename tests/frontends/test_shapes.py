@@ -384,3 +384,8 @@ def test_a_declared_size_that_is_no_expression_is_a_mere_name(name: str) -> None
         model = helper.make_model(graph, opset_imports=imports, ir_version=8)
         found.append(infer_facts(load(model), {"x": (4, 3)}).shapes.get("y"))
     assert found == [(DATA_DEPENDENT, DATA_DEPENDENT), (4, 9)]  # a number that nothing tells
+
+
+def test_an_operator_that_keeps_the_shape_and_that_onnx_does_not_infer() -> None:
+    facts = infer_facts(load(one_node("MeanVarianceNormalization", [2, 3, 4, 5])))
+    assert facts.shapes["y"] == (2, 3, 4, 5)
