@@ -83,7 +83,7 @@ def test_a_resize_of_frozen_axes_is_not_recorded() -> None:
     c.resize("group", 4, {0: c.frozen(4)})
     c.resize(1, np.array([4, 5]), {0: c.frozen(4), 1: c.fresh(5)})
     (patch,) = c.patches
-    assert [k for k, _ in patch.elements] == [1]  # type: ignore[union-attr]
+    assert [k for k, _ in patch.elements] == [1]
 
 
 def attention(c: Coupler) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -51,7 +51,7 @@ def test_weights_survive_the_replacement_of_their_file(tmp_path: Path) -> None:
     model = load(path)
     path.unlink()
     np.testing.assert_array_equal(
-        model.graph.initializers["w1"].const_value.numpy(),  # type: ignore[union-attr]
+        model.graph.initializers["w1"].const_value.numpy(),
         weights(16, 3, 3, 3),
     )
 
@@ -134,7 +134,7 @@ def test_operators_of_unknown_domains_are_fine() -> None:
 
 def test_other_objects_are_a_usage_error() -> None:
     with pytest.raises(UsageError, match="cannot load a dict"):
-        load({})  # type: ignore[arg-type]
+        load({})
 
 
 def test_digest_ignores_float_weights_and_metadata_only() -> None:

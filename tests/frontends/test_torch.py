@@ -13,7 +13,7 @@ from prunec.frontends.torch import from_torch
 torch = pytest.importorskip("torch")
 
 
-class Residual(torch.nn.Module):  # type: ignore[name-defined, misc]
+class Residual(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv = torch.nn.Conv2d(3, 8, 3, padding=1, bias=False)
@@ -21,7 +21,7 @@ class Residual(torch.nn.Module):  # type: ignore[name-defined, misc]
         self.conv2 = torch.nn.Conv2d(8, 8, 3, padding=1)
         self.fc = torch.nn.Linear(8, 5)
 
-    def forward(self, x):  # type: ignore[no-untyped-def]
+    def forward(self, x):
         a = torch.relu(self.bn(self.conv(x)))
         return self.fc((a + self.conv2(a)).mean((2, 3)))
 

@@ -93,8 +93,8 @@ def without(location: Location | None) -> Iterator[set[tuple[str, Location]]]:
     Mutant.seen = set()
     Mutant.without = location
     original = interpreter.Coupler
-    interpreter.Coupler = Mutant  # type: ignore[misc]
+    interpreter.Coupler = Mutant
     try:
         yield Mutant.seen
     finally:
-        interpreter.Coupler = original  # type: ignore[misc]
+        interpreter.Coupler = original

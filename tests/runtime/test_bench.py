@@ -98,7 +98,7 @@ def test_no_model_is_refused() -> None:
 @pytest.mark.parametrize("options", [{"rounds": 0}, {"batch": 0}, {"seconds": 0.0}])
 def test_empty_measurements_are_refused(paths: list[Path], options: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="at least 1"):
-        bench(paths, **options)  # type: ignore[arg-type]
+        bench(paths, **options)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ MASK = InputSpec("mask", np.dtype(np.float32), ("batch", "length"))
 
 
 def opened(path: Path | str, model: ir.Model, **options: object) -> Dataset:
-    return load_data(DataSpec(str(path), **options), model_inputs(model))  # type: ignore[arg-type]
+    return load_data(DataSpec(str(path), **options), model_inputs(model))
 
 
 def stacked(data: Dataset, name: str = "image") -> np.ndarray:

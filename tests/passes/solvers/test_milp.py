@@ -148,12 +148,12 @@ def unbounded(backend: str, program: object, request: Request) -> Answer:
 
 
 def fractional(backend: str, program: object, request: Request) -> Answer:
-    values = {v.name: 0.5 for v in program.variables()}  # type: ignore[attr-defined]
+    values = {v.name: 0.5 for v in program.variables()}
     return Answer(Verdict.FINISHED, values, -1.0, {})
 
 
 def not_a_number(backend: str, program: object, request: Request) -> Answer:
-    values = {v.name: float("nan") for v in program.variables()}  # type: ignore[attr-defined]
+    values = {v.name: float("nan") for v in program.variables()}
     return Answer(Verdict.FINISHED, values, float("nan"), {})
 
 
@@ -185,7 +185,7 @@ def test_a_failed_search_falls_back_to_the_start(
 
 def test_everything_on_is_repaired(monkeypatch: pytest.MonkeyPatch) -> None:
     def all_on(backend: str, program: object, request: Request) -> Answer:
-        values = {v.name: 1.0 for v in program.variables()}  # type: ignore[attr-defined]
+        values = {v.name: 1.0 for v in program.variables()}
         return Answer(Verdict.FINISHED, values, None, {})
 
     pretend(monkeypatch, all_on)
@@ -246,7 +246,7 @@ def test_unknown_back_ends_are_named() -> None:
 @pytest.mark.parametrize("options", [{"gap": -0.1}, {"time_limit": float("nan")}, {"threads": 0}])
 def test_options_out_of_range_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="must be at least"):
-        Milp(**options)  # type: ignore[arg-type]
+        Milp(**options)
     if "threads" not in options:
         with pytest.raises(UsageError, match="must be at least"):
             Auto(**options)
