@@ -81,12 +81,13 @@ def with_types(model: ir.Model) -> ir.Model:
     clone = model.clone()
     for value in values(clone.graph):
         if isinstance(value.type, ir.TensorType):
-            value.dtype = STAND_INS.get(value.type.dtype, value.type.dtype)
+            # A clone shares its types with the model: setting value.dtype would change both.
+            value.type = ir.TensorType(STAND_INS.get(value.type.dtype, value.type.dtype))
     for graph in graphs(clone.graph):
         for value in graph.initializers.values():
             if value.const_value is not None:
                 value.const_value = _cast(value.const_value)
-                value.dtype = value.const_value.dtype
+                value.type = ir.TensorType(value.const_value.dtype)
     for node in nodes(clone.graph):
         for name, attribute in list(node.attributes.items()):
             if attribute.is_ref():

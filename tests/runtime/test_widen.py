@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from prunec.passes.pipeline import Options
+from prunec.passes.options import Options
 from prunec.passes.solvers.greedy import Greedy
 from prunec.runtime.compile import Settings, apply_plan, plan_for
 from prunec.runtime.subject import open_model
@@ -70,3 +70,11 @@ def test_what_the_checker_says_of_the_dense_model_is_not_held_against_the_pruned
 def test_a_model_that_runs_is_taken_as_it_is() -> None:
     subject = open_model(net(np.float16))
     assert runnable(subject, subject.model).note == ""
+
+
+def test_the_models_own_types_stay_as_they_are() -> None:
+    subject = open_model(net(ml_dtypes.bfloat16))
+    before = {v.name: v.dtype for node in subject.model.graph for v in node.outputs}
+    ran = runnable(subject, subject.model)
+    assert ran.subject is not subject
+    assert {v.name: v.dtype for node in subject.model.graph for v in node.outputs} == before
