@@ -33,6 +33,8 @@ def with_calls(model: ir.Model, dense: ir.Model) -> ir.Model:
         function = out.functions[call.node.op_identifier()]
         if block and _is_unchanged(before.get(name, ()), block, _used(function, call)):
             _collapse(named, call, block)
+    # What a call reads may have been put in front of a node in its middle; what is in order stays.
+    out.graph.sort()
     _drop_unused(out, calls)
     for function in out.functions.values():
         for node in function.all_nodes():

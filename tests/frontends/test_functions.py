@@ -267,3 +267,38 @@ def test_what_a_function_computes_from_its_own_weights_is_pruned_too() -> None:
     whole = with_calls(out, subject.model)
     assert "shifted" not in ops(whole)
     assert np.array_equal(run(out)[0], run(whole)[0])
+
+
+SUMMED = """
+g (float[N,6] x) => (float[N,3] y) {
+  s = MatMul(x, w1)
+  h = MatMul(s, w2)
+  i = my.tail(h, s, w3)
+  y = MatMul(i, w4)
+}
+<domain: "my", opset_import: ["" : 18]>
+tail (h, s, w) => (y) {
+  a = MatMul(h, w)
+  b = Add(a, s)
+  y = Relu(b)
+}
+"""
+
+
+def test_a_call_stands_behind_what_was_put_between_its_nodes() -> None:
+    """A rewriting that brings the operand of an addition inside to other channels, say."""
+    subject = open_model(
+        written(
+            SUMMED, w1=weight(1, 6, 8), w2=weight(2, 8, 8), w3=weight(3, 8, 8), w4=weight(4, 8, 3)
+        )
+    )
+    changed = subject.model.clone()
+    add = next(node for node in changed.graph if node.op_type == "Add")
+    brought = ir.Node("", "Identity", [add.inputs[1]], name="brought")
+    brought.outputs[0].name = "brought"
+    changed.graph.insert_before(add, brought)
+    add.replace_input_with(1, brought.outputs[0])
+    whole = with_calls(changed, subject.model)
+    assert ops(whole) == ["MatMul", "MatMul", "Identity", "tail", "MatMul"]
+    onnx.checker.check_model(to_proto(whole))
+    assert np.allclose(run(whole)[0], run(subject.model)[0], atol=1e-4)
