@@ -26,10 +26,13 @@ from prunec.compiler.hypergraph import (
     PinPatch,
     Trace,
     WeightInfo,
+    WindowPatch,
     linear,
 )
+from prunec.compiler.kinds import Kinds, kinds_of
 from prunec.compiler.labels import FROZEN, AxisLabels, Coupler, Labels, Pin, Resize
 from prunec.compiler.reasons import Reason
+from prunec.compiler.schedule import Timeline
 
 Hash = NDArray[np.uint64]
 
@@ -43,11 +46,12 @@ def assemble(
     constants: frozenset[str],
     diagnostics: tuple[Diagnostic, ...],
     zeros: Mapping[str, str],
+    held: Timeline,
 ) -> Hypergraph:
     """Hypergraph of a settled coupler.
 
     labels: every value's axes, in graph order. made: id() of the label arrays that contraction
-    weights produce (the coupler keeps them alive).
+    weights produce (the coupler keeps them alive). held: what a run computes and keeps.
     """
     arrays = _distinct(coupler, labels)
     component, count = _components(coupler, arrays)
@@ -64,11 +68,18 @@ def assemble(
 
     by_array = {id(a): groups(a) for a in arrays}
     live = {axis: by_array[id(a)] for axis, a in axes.items() if (by_array[id(a)] != KEPT).any()}
-    members = _members(live, edges, weights)
+    form = _forms(edges)
+    members = _members(live, form, len(edges), weights)
     edges = tuple(
         Hyperedge(e.name, e.size, e.first, own) for e, own in zip(edges, members, strict=True)
     )
-    ledger = _ledger(coupler, labels, weights, groups, edges)
+
+    def size(a: Labels) -> Linear:
+        # Most axes of activations are spatial, and an array of its own each.
+        return form(by_array[id(a)]) if id(a) in by_array else Linear(len(a))
+
+    kinds = kinds_of(held, labels, size)
+    ledger = _ledger(coupler, labels, weights, size, kinds)
     inexact = _inexact(coupler, groups)
     return Hypergraph(
         edges=edges,
@@ -85,6 +96,8 @@ def assemble(
         ),
         diagnostics=(*diagnostics, *inexact_nodes(inexact)),
         zeros=zeros,
+        held=held.sizes,
+        order=held.order,
         trace=Trace(
             labels=labels,
             ties=coupler.ties,
@@ -97,6 +110,9 @@ def assemble(
                 Counted(labels[w.value], tuple(id(a) in made for a in labels[w.value]))
                 for w in weights
                 if w.counted
+            ),
+            buffers=tuple(
+                Counted(labels[name], (False,) * len(labels[name])) for name in kinds.examples
             ),
             fixed={
                 (value, k): reason
@@ -151,7 +167,7 @@ def _components(coupler: Coupler, arrays: Sequence[Labels]) -> tuple[NDArray[np.
     total = coupler.size
     roots = coupler.find(np.arange(total, dtype=np.int64))
     removable = np.zeros(total, bool)
-    for freed in coupler.freed:
+    for freed in (*coupler.freed, *(a for window in coupler.windows for a in window.labels)):
         removable[roots[freed]] = True
     removable[FROZEN] = False
     seen = np.concatenate([roots[a] for a in arrays]) if arrays else np.zeros(0, np.int64)
@@ -250,18 +266,30 @@ def _edges(
     return tuple(edges), group_of
 
 
-def _members(
-    live: Mapping[Axis, Groups], edges: Sequence[Hyperedge], weights: Sequence[WeightInfo]
-) -> list[tuple[Member, ...]]:
-    stored = {w.value for w in weights}
+def _forms(edges: Sequence[Hyperedge]) -> Callable[[Groups], Linear]:
+    """The size of an axis in kept counts, by its groups; each array of them is looked at once."""
     sizes = [e.size for e in edges]
     edge_of = np.repeat(np.arange(len(edges)), sizes)
-    members: list[list[Member]] = [[] for _ in edges]
-    forms: dict[int, tuple[tuple[int, int], ...]] = {}
+    known: dict[int, Linear] = {}
+
+    def form(groups: Groups) -> Linear:
+        if id(groups) not in known:
+            known[id(groups)] = linear(groups, edge_of, sizes)
+        return known[id(groups)]
+
+    return form
+
+
+def _members(
+    live: Mapping[Axis, Groups],
+    form: Callable[[Groups], Linear],
+    count: int,
+    weights: Sequence[WeightInfo],
+) -> list[tuple[Member, ...]]:
+    stored = {w.value for w in weights}
+    members: list[list[Member]] = [[] for _ in range(count)]
     for (value, axis), groups in live.items():
-        if id(groups) not in forms:
-            forms[id(groups)] = linear(groups, edge_of, sizes).terms
-        for e, multiplicity in forms[id(groups)]:
+        for e, multiplicity in form(groups).terms:
             members[e].append(Member(value, axis, multiplicity, value in stored))
     return [tuple(m) for m in members]
 
@@ -270,28 +298,23 @@ def _ledger(
     coupler: Coupler,
     labels: Mapping[str, AxisLabels],
     weights: Sequence[WeightInfo],
-    groups: Callable[[Labels], Groups],
-    edges: Sequence[Hyperedge],
+    size: Callable[[Labels], Linear],
+    kinds: Kinds,
 ) -> Ledger:
     """What the costs are counted from, as sizes of axes in kept counts."""
-    sizes = [e.size for e in edges]
-    edge_of = np.repeat(np.arange(len(edges)), sizes)
-    forms: dict[int, Linear] = {}
-
-    def form(a: Labels) -> Linear:
-        if id(a) not in forms:
-            forms[id(a)] = linear(groups(a), edge_of, sizes)
-        return forms[id(a)]
-
     return Ledger(
         multiplications=tuple(
-            (scale, tuple(form(a) for a in axes)) for scale, axes in coupler.products
+            (scale, tuple(size(a) for a in axes)) for scale, axes in coupler.products
         ),
         parameters=tuple(
-            StoredTensor(tuple(form(a) for a in labels[w.value]), w.itemsize, w.elements_per_item)
+            StoredTensor(tuple(size(a) for a in labels[w.value]), w.itemsize, w.elements_per_item)
             for w in weights
             if w.counted
         ),
+        multiplied_by=tuple(coupler.products_of),
+        buffers=kinds.tensors,
+        computed=kinds.computed,
+        moments=kinds.moments,
     )
 
 
@@ -310,4 +333,8 @@ def _patches(coupler: Coupler, groups: Callable[[Labels], Groups]) -> tuple[Patc
         if (source != KEPT).any():
             picked = tuple(groups(a) for a in p.picked)
             out.append(IndexPatch(p.node, p.key, p.axis, source, p.indices, picked))
+    for window in coupler.windows:
+        axes = tuple(groups(a) for a in window.labels)
+        if any((own != KEPT).any() for own in axes):
+            out.append(WindowPatch(window.node, axes, window.pads, window.dilations))
     return tuple(out)

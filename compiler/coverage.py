@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from prunec.compiler.barriers import NONE, REASONS, Barriers, nearest_barriers
-from prunec.compiler.cost import Linear
+from prunec.compiler.cost import Linear, frozen_part
 from prunec.compiler.costs import COSTS
-from prunec.compiler.costs.ledger import Ledger
+from prunec.compiler.costs.ledger import Ledger, StoredTensor
 from prunec.compiler.hypergraph import Axis, Counted, Hypergraph
 from prunec.compiler.labels import Labels
 from prunec.compiler.reasons import Reason
+
+SCALAR = np.zeros(1, np.int64)  # what has no axis has one element, as an axis of size 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +27,8 @@ class Covered:
 
     dense: base units. prunable: the share of it that disappears with all removable channels: its
     cost runs through at least one of them. smallest: the ratio that is left when one channel group
-    of each hyperedge stays. barriers: reason -> share of dense that it holds, largest first; they
-    sum to ``1 - prunable``.
+    of each hyperedge stays, or the fewest positions of a kernel that can stand alone. barriers:
+    reason -> share of dense that it holds, largest first; they sum to ``1 - prunable``.
     """
 
     dense: int
@@ -52,7 +55,8 @@ def coverage(graph: Hypergraph) -> Coverage:
     goes to the reason of its nearest barrier (`nearest_barriers`). Near-linear in the size of the
     graph.
     """
-    dense, zero = graph.dense(), [0] * len(graph.edges)
+    dense = graph.dense()
+    least = [len(graph.subsets[e][0]) if e in graph.subsets else 1 for e in range(len(dense))]
     held = _Held(graph)
     held.collect()
     resources = {}
@@ -61,8 +65,8 @@ def coverage(graph: Hypergraph) -> Coverage:
         parts = sorted(held.parts.get(name, {}).items(), key=lambda item: -item[1])
         resources[name] = Covered(
             dense=total,
-            prunable=(total - cost(zero)) / total if total else 0.0,
-            smallest=cost([1] * len(dense)) / total if total else 1.0,
+            prunable=(total - frozen_part(cost, len(dense))) / total if total else 0.0,
+            smallest=cost(least) / total if total else 1.0,
             barriers=MappingProxyType({r: part / total for r, part in parts if total}),
         )
     examples = {reason: axis for reason, (_, axis) in held.examples.items()}
@@ -97,7 +101,8 @@ class _Held:
         for ledger, item in _frozen_items(self.graph):
             # Term by term: a polynomial rounds fractions of bytes up.
             costs = {
-                name: sum(term(()) for term in count(ledger).terms) for name, count in COSTS.items()
+                name: sum(term(()) for row in count(ledger).rows for term in row.terms)
+                for name, count in COSTS.items()
             }
             shares = {name: c / dense[name] for name, c in costs.items() if c and dense.get(name)}
             if not shares:
@@ -118,6 +123,7 @@ class _Held:
             or [a for a in item.axes if a.all() and len(a)]
             or [a for a in item.axes if len(a) > 1]
             or list(item.axes)
+            or [SCALAR]
         )
 
     def _reasons(self, axis: Labels) -> dict[Reason, float]:
@@ -152,6 +158,22 @@ def _frozen_items(graph: Hypergraph) -> Iterator[tuple[Ledger, Counted]]:
     for tensor, item in zip(trace.ledger.parameters, trace.parameters, strict=True):
         if all(axis.constant for axis in tensor.shape):
             yield Ledger((), (replace(tensor, shape=_kept(tensor.shape)),)), item
+    ledger, left = trace.ledger, {}
+    for b, tensor in enumerate(ledger.buffers):
+        if all(axis.constant for axis in tensor.shape):
+            left[b] = replace(tensor, shape=_kept(tensor.shape))
+    for b, times in ledger.computed:
+        if b in left:
+            yield Ledger((), (), buffers=(left[b],), computed=((0, times),)), trace.buffers[b]
+    for b, count in max(ledger.moments, key=lambda m: _bytes(left, m), default=()):
+        if b in left:
+            yield Ledger((), (), buffers=(left[b],), moments=(((0, count),),)), trace.buffers[b]
+
+
+def _bytes(left: Mapping[int, StoredTensor], moment: Sequence[tuple[int, int]]) -> float:
+    """What a moment needs without any removable channel."""
+    known = ((left[b], count) for b, count in moment if b in left)
+    return sum(count * t.itemsize * prod(axis.constant for axis in t.shape) for t, count in known)
 
 
 def _kept(axes: tuple[Linear, ...]) -> tuple[Linear, ...]:

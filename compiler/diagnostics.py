@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -65,3 +65,16 @@ def inexact_nodes(nodes: Mapping[str, tuple[Reason, str]]) -> Iterator[Diagnosti
         f"the dense graph with {them} run on the kept channels alone",
         Severity.INFO,
     )
+
+
+def slow_additions(nodes: Sequence[str]) -> Iterator[Diagnostic]:
+    """Decoupled additions that are estimated to cost more time than they save."""
+    if nodes:
+        what = "an addition takes" if len(nodes) == 1 else f"{len(nodes)} additions take"
+        yield Diagnostic(
+            "slow-join",
+            nodes[0] if len(nodes) == 1 else "",
+            f"by estimate {what} longer to bring operands to the same channels than the channels "
+            "left out save; filling these up would break the budget",
+            Severity.INFO,
+        )

@@ -31,6 +31,10 @@ class PlanError(PrunecError):
     """A plan is malformed, or was made for another model."""
 
 
+class ProfileError(PrunecError):
+    """A latency profile is malformed, or does not know what is asked of it."""
+
+
 class OutputError(PrunecError):
     """A result cannot be written; nothing was changed."""
 
@@ -57,11 +61,11 @@ class VerificationError(PrunecError):
 
 @dataclass(eq=False)
 class InfeasibleBudgetError(PrunecError):
-    """A budget lies below what the smallest reachable model costs."""
+    """A budget lies below what the smallest reachable model costs; None where that is unknown."""
 
     resource: str
     limit: int
-    smallest: int
+    smallest: int | None
     dense: int
     held_by: tuple[tuple[str, float], ...] = ()
 
@@ -71,9 +75,12 @@ class InfeasibleBudgetError(PrunecError):
         text = (
             f"budget {self.resource} <= {self.limit} "
             f"({self.limit / max(self.dense, 1):.4f} of dense) cannot be met: "
-            f"the smallest reachable value is {self.smallest} "
-            f"({self.smallest / max(self.dense, 1):.4f})"
         )
+        if self.smallest is None:
+            text += "it is proven that no choice keeps to every limit"
+        else:
+            ratio = self.smallest / max(self.dense, 1)
+            text += f"the smallest reachable value is {self.smallest} ({ratio:.4f})"
         if self.held_by:
             held = ", ".join(f"{name} {share:.1%}" for name, share in self.held_by)
             text += f"; held there by {held}"
@@ -99,6 +106,27 @@ class GapError(PrunecError):
         return (
             f"the proven gap is {self.gap:.4%}, more than --max-gap {self.max_gap:.4%}; "
             "give the solver more time (--solver 'milp{time_limit=300}') or accept a larger gap"
+        )
+
+
+@dataclass(eq=False)
+class NotFasterError(PrunecError):
+    """The pruned model did not reach the speed-up that was asked for.
+
+    low: lower end of the 95 % interval of the measured speed-up `ratio`.
+    """
+
+    ratio: float
+    low: float
+    least: float
+
+    exit_code = 5
+
+    def __str__(self) -> str:
+        return (
+            f"the pruned model is {self.ratio:.3f} times as fast as the dense one (at least "
+            f"{self.low:.3f} with 95 % confidence), less than --min-speedup {self.least:g}; "
+            "nothing was written. Use a smaller budget, --align 8 or 16, or --budget latency=..."
         )
 
 

@@ -59,6 +59,18 @@ def _edges(graph: Hypergraph, groups: Labels) -> Iterator[str]:
         for m in edge.members:
             times = f" x{m.multiplicity}" if m.multiplicity > 1 else ""
             yield f"    {m.value}:{m.axis}{times}{' (weight)' if m.is_weight else ''}"
+        yield from _closing(graph, graph.edges.index(edge))
+
+
+def _closing(graph: Hypergraph, e: int) -> Iterator[str]:
+    """Whether all of them may leave."""
+    if e in graph.unclosed:
+        yield f"    one of them stays, even with --min-keep 0: {graph.unclosed[e]}"
+    for branch in graph.branches:
+        if e in branch:
+            others = [graph.edges[k].name for k in branch if k != e]
+            beside = f", together with {', '.join(others)}" if others else ""
+            yield f"    all may leave with --min-keep 0{beside}"
 
 
 def _about(reason: Reason) -> str:

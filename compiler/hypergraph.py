@@ -9,7 +9,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from prunec.compiler.cost import Linear, Polynomial
+from prunec.compiler.cost import Cost, Linear
 from prunec.compiler.costs.ledger import Ledger
 from prunec.compiler.diagnostics import Diagnostic
 from prunec.compiler.encoding import Encoding
@@ -93,7 +93,38 @@ class PinPatch:
     groups: Groups
 
 
-Patch = CountPatch | IndexPatch | PinPatch
+@dataclass(frozen=True, slots=True, eq=False)
+class WindowPatch:
+    """A convolution whose kernel may lose positions (`Freedom.kernels`).
+
+    axes: groups per position of each spatial axis. pads: dense (before, after) per axis;
+    dilations: dense.
+    """
+
+    node: str
+    axes: tuple[Groups, ...]
+    pads: tuple[tuple[int, int], ...]
+    dilations: tuple[int, ...]
+
+
+Patch = CountPatch | IndexPatch | PinPatch | WindowPatch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Join:
+    """An addition whose operands may lack channels that its result has (`Freedom.decouple`).
+
+    out, parts: groups per position of the result and of each operand. owned: whether the operand
+    has no other reader. Per position: the result has a channel only if an operand has it, and an
+    owned operand has it only if the result has it, or where it can never leave. span: elements of
+    the dense result per position.
+    """
+
+    node: str
+    out: Groups
+    parts: tuple[Groups, ...]
+    owned: tuple[bool, ...]
+    span: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +157,18 @@ class Hypergraph:
     inexact: nodes that treat the other channels differently once some are gone, and why; empty
     unless `freedom`, under which the channels were coupled, allows it. recurs: (node, input
     position, axis) of weights along which a node reads its own state. zeros: integer value -> the
-    value that holds its zero point ("" for 0): a removed channel is that integer.
+    value that holds its zero point ("" for 0): a removed channel is that integer. joins: additions
+    of decoupled streams. branches: sets of hyperedges (indices) that may all be 0, which removes
+    the residual branch that they are inside of; unclosed: why the others may not. subsets:
+    hyperedge (index) -> the sets of positions that may be kept of it, where not all may (rows of a
+    kernel). held: activation -> its dense
+    bytes, for those that `memory` and `activations` know. order: names of the nodes as a pruned
+    model is written, where that needs less memory than the order of the file; else ().
     """
 
     edges: tuple[Hyperedge, ...]
     axes: Mapping[Axis, Groups]
-    costs: Mapping[str, Polynomial]
+    costs: Mapping[str, Cost]
     patches: tuple[Patch, ...]
     weights: tuple[WeightInfo, ...]
     reads: tuple[Axis, ...]
@@ -142,6 +179,12 @@ class Hypergraph:
     diagnostics: tuple[Diagnostic, ...]
     trace: Trace = field(repr=False)
     zeros: Mapping[str, str] = field(default_factory=dict)
+    joins: tuple[Join, ...] = ()
+    branches: tuple[tuple[int, ...], ...] = ()
+    unclosed: Mapping[int, str] = field(default_factory=dict)
+    subsets: Mapping[int, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    held: Mapping[str, int] = field(default_factory=dict)
+    order: tuple[str, ...] = ()
 
     @property
     def number_of_groups(self) -> int:
@@ -192,8 +235,8 @@ class Trace:
 
     groups, components: (labels,) group and component of each label, KEPT where it never leaves; a
     label with a component but without a group is the only one of its kind. ledger: what the costs
-    were counted from; multiplications and parameters are its items. fixed: axes that were frozen
-    from the start, with the reason.
+    were counted from; multiplications, parameters and buffers are its items (a buffer of each
+    kind). fixed: axes that were frozen from the start, with the reason.
     """
 
     labels: Mapping[str, tuple[NDArray[np.int64], ...]]
@@ -204,14 +247,21 @@ class Trace:
     ledger: Ledger = field(default_factory=lambda: Ledger((), ()))
     multiplications: tuple[Counted, ...] = ()
     parameters: tuple[Counted, ...] = ()
+    buffers: tuple[Counted, ...] = ()
     fixed: Mapping[Axis, Reason] = field(default_factory=dict)
 
 
 def linear(groups: Groups, edge_of_group: NDArray[np.int64], sizes: Sequence[int]) -> Linear:
     """Kept count of an axis as a linear form in the kept counts of its hyperedges."""
     live = groups[groups != KEPT]
+    if not len(live):
+        return Linear(len(groups))
     terms = []
-    edges, counts = np.unique(edge_of_group[live], return_counts=True)
+    own = edge_of_group[live]
+    first = own[:1]
+    # Most axes belong to one hyperedge: that needs no sorting.
+    whole = (first, np.array([len(own)])) if (own == first).all() else None
+    edges, counts = np.unique(own, return_counts=True) if whole is None else whole
     for e, count in zip(edges.tolist(), counts.tolist(), strict=True):
         assert count % sizes[e] == 0, "groups of a hyperedge differ in multiplicity"
         terms.append((e, count // sizes[e]))

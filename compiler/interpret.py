@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from prunec.compiler.assemble import assemble
+from prunec.compiler.branches import with_branches
 from prunec.compiler.control import is_control
 from prunec.compiler.diagnostics import Diagnostic, Severity, assumed_sizes
 from prunec.compiler.encoding import Zero, followed_back
@@ -16,13 +17,16 @@ from prunec.compiler.factors import settle
 from prunec.compiler.facts import Facts
 from prunec.compiler.freedom import Freedom
 from prunec.compiler.hypergraph import Axis, Hypergraph, WeightInfo
+from prunec.compiler.joins import settle_joins, with_joins
 from prunec.compiler.labels import AxisLabels, Coupler
 from prunec.compiler.ops import op_key
 from prunec.compiler.reasons import Reason
 from prunec.compiler.rules import RULES
 from prunec.compiler.rules.stays import why_it_stays
+from prunec.compiler.schedule import timeline
 from prunec.compiler.site import Rule, Scope, Site, Unsupported, stay
 from prunec.compiler.walk import bodies, graphs, initializers, nodes
+from prunec.compiler.windows import with_windows
 
 
 def interpret(
@@ -48,19 +52,30 @@ def interpret(
         run.step(node)
     run.outputs()
     settle(run.coupler)
+    settle_joins(run.coupler)
     # What a body computes can't be measured from outside.
     visible = {v.name for n in model.graph for v in n.outputs}
     visible |= {v.name for v in model.graph.inputs}
-    return assemble(
-        run.coupler,
-        run.labels,
-        tuple(run.weights()),
-        tuple(axis for axis in run.reads if axis[0] in visible),
-        run.made,
-        frozenset(run.constant),
-        (*dict.fromkeys(run.diagnostics), *assumed_sizes(facts.bound, _computed(model.graph))),
-        {name: zero.name for name, zero in run.zeros.items()},
-    )
+
+    constants = frozenset(run.constant)
+    opset = model.opset_imports.get("", 1)
+    held = timeline(model.graph, run.labels, constants, facts, opset)
+
+    def assembled() -> Hypergraph:
+        return assemble(
+            run.coupler,
+            run.labels,
+            tuple(run.weights()),
+            tuple(axis for axis in run.reads if axis[0] in visible),
+            run.made,
+            constants,
+            (*dict.fromkeys(run.diagnostics), *assumed_sizes(facts.bound, _computed(model.graph))),
+            {name: zero.name for name, zero in run.zeros.items()},
+            held,
+        )
+
+    graph = with_joins(run.coupler, nodes(model.graph), with_windows(run.coupler, assembled))
+    return with_branches(model, graph)
 
 
 def _computed(graph: ir.Graph) -> frozenset[str]:
@@ -114,8 +129,10 @@ class _Run:
         # What never runs can't be wrong. It must still load, so what is known there is followed.
         self.runs = runs and (times > 0 or bool(self.facts.assumed))
         self._stored(graph)
+        c.inside += 1
         for inner in graph:
             self.step(inner)
+        c.inside -= 1
         c.node, self.runs = node, runs
         c.repeat(mark, times)
 
@@ -170,6 +187,7 @@ class _Run:
             assumed=tuple(n in self.facts.assumed for n in names),
             zeros=tuple(self.zeros.get(n) if n else None for n in names),
             scope=self.scope,
+            fixed=not self.facts.bound,
         )
         ins = [self.labels.get(n, ()) if n else () for n in names]
         marks = len(self.coupler.reads), len(self.coupler.freed)

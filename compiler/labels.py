@@ -63,6 +63,15 @@ class Factor:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Joined:
+    """An addition along one axis whose result has labels of its own; decided in `settle_joins`."""
+
+    node: str
+    out: Labels
+    parts: tuple[Labels, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Resize:
     """An attribute or integer input whose elements follow the kept counts of label arrays.
 
@@ -94,6 +103,19 @@ class Reindex:
     source: Labels
     indices: NDArray[np.int64]
     picked: tuple[Labels, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """A convolution whose kernel may lose positions.
+
+    labels: per spatial axis of the kernel. pads: (before, after) per axis; dilations likewise.
+    """
+
+    node: str
+    labels: AxisLabels
+    pads: tuple[tuple[int, int], ...]
+    dilations: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,6 +152,9 @@ class Coupler:
         self.heads: list[Labels] = []
         self._compositions: dict[int, tuple[Labels, tuple[Labels, ...]]] = {}
         self.recurs: list[tuple[str, int, int]] = []
+        self.joined: list[Joined] = []
+        self.inside = 0  # how many bodies of control flow the node at hand is inside of
+        self.windows: list[Window] = []
 
     @property
     def size(self) -> int:
@@ -226,8 +251,21 @@ class Coupler:
 
         The state of a recurrence, or queries and keys that an attention projects or adds a bias
         to: no activation stands there that could be gated, so the gated graph gates the weight.
+        So it does along the positions of a kernel.
         """
         self.recurs.append((self.node, position, axis))
+
+    def join(self, parts: Sequence[Labels]) -> Labels:
+        """Labels of a sum along an axis that all operands have: its own where they differ.
+
+        For operands in which a removed channel is zero. See `settle_joins`.
+        """
+        roots = [self.find(part) for part in parts]
+        if all(np.array_equal(root, roots[0]) for root in roots):
+            return next((part for part in parts if part.any()), parts[0])
+        out = self.fresh(len(parts[0]))
+        self.joined.append(Joined(self.node, out, tuple(parts)))
+        return out
 
     def free(self, labels: Labels) -> None:
         """Allow removal: these channels are made by a weight that can be sliced."""
@@ -286,7 +324,9 @@ class Coupler:
     ) -> None:
         """Let elements of an attribute or integer input follow kept counts of label arrays."""
         live = tuple((k, labels) for k, labels in sorted(elements.items()) if labels.any())
-        if live:
+        # What a branch beside a stream gives as a size may shrink where the stream does not.
+        computed = self.freedom.decouple and isinstance(key, int)
+        if live or computed:
             dense = np.asarray(value)
             flat = tuple(int(v) for v in dense.reshape(-1))
             self.patches.append(Resize(self.node, key, flat, dense.ndim == 0, live, drop))

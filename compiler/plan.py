@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "options": dict,
     "versions": dict,
 }
+OPTIONAL: Mapping[str, type | tuple[type, ...]] = {"prices": dict}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,8 @@ class Plan:
 
     hyperedges: name -> kept positions. weights: value name -> axis -> kept indices, for every
     sliced axis of every stored tensor. costs: resource -> (dense, pruned), base units. budget:
-    resource -> limit in base units. components: role -> re-runnable specification.
+    resource -> limit in base units. components: role -> re-runnable specification. prices: limited
+    resource -> objective that one more percent of its dense cost would buy.
     """
 
     graph_sha256: str
@@ -60,12 +62,18 @@ class Plan:
     components: Mapping[str, str]
     options: Mapping[str, Any]
     versions: Mapping[str, str]
+    prices: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def freedom(self) -> Freedom:
         """What coupling was allowed when the plan was made."""
-        allowed = {name: bool(self.options.get(name)) for name in ("residual", "heads")}
-        return Freedom(**allowed)
+        return Freedom(**{f.name: bool(self.options.get(f.name)) for f in fields(Freedom)})
+
+    @property
+    def slow_joins(self) -> tuple[str, ...]:
+        """Decoupled additions that cost more time than they save, by estimate."""
+        names = self.options.get("slow_joins", ())
+        return tuple(map(str, names)) if isinstance(names, list) else ()
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -115,6 +123,7 @@ class Plan:
             "objective": self.objective,
             "bound": self.bound,
             "gap": self.gap,
+            **({"prices": dict(self.prices)} if self.prices else {}),
             "components": dict(self.components),
             "options": dict(self.options),
             "versions": dict(self.versions),
@@ -153,6 +162,7 @@ class Plan:
             components=body["components"],
             options=body["options"],
             versions=body["versions"],
+            prices={k: _price(k, v) for k, v in body.get("prices", {}).items()},
         )
 
 
@@ -212,8 +222,10 @@ def weight_slices(
 def _check_fields(body: object) -> None:
     if not isinstance(body, dict):
         raise PlanError("$: a plan is a JSON object")
-    _known(body.keys(), FIELDS.keys())
-    for name, kind in FIELDS.items():
+    _known(body.keys(), (*FIELDS, *OPTIONAL))
+    for name, kind in (*FIELDS.items(), *OPTIONAL.items()):
+        if name in OPTIONAL and name not in body:
+            continue
         if name not in body:
             raise PlanError(f"$.{name}: missing")
         value = body[name]
@@ -239,6 +251,12 @@ def _integer(path: str, value: object) -> int:
     return value
 
 
+def _price(name: str, value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or value < 0:
+        raise PlanError(f"$.prices[{name!r}]: must be a number of at least 0, not {value!r}")
+    return float(value)
+
+
 def _field(path: str, value: object, name: str) -> Any:
     if not isinstance(value, dict) or name not in value:
         raise PlanError(f"{path}.{name}: missing")
@@ -259,9 +277,7 @@ def _kept(name: str, value: object) -> Kept:
     size = _integer(f"{path}.size", _field(path, value, "size"))
     kept = _text_positions(f"{path}.kept", _field(path, value, "kept"))
     count = _integer(f"{path}.count", _field(path, value, "count"))
-    if not kept:
-        raise PlanError(f"{path}.kept: at least one channel group must stay")
-    if kept[-1] >= size:
+    if kept and kept[-1] >= size:
         raise PlanError(f"{path}.kept: position {kept[-1]} is outside of size {size}")
     if count != len(kept):
         raise PlanError(f"{path}.count: is {count}, but {len(kept)} positions are kept")

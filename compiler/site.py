@@ -45,7 +45,8 @@ class Site:
     weights: True where an input depends on initializers alone. floats: False where it holds
     integers or booleans, in which a gated channel is not zero unless `zeros` knows which integer
     stands for zero. assumed: True where contents come
-    from a size that depends on the data. scope: for the rules of control flow.
+    from a size that depends on the data. scope: for the rules of control flow. fixed: whether no
+    size in the model is a symbol.
     """
 
     node: ir.Node
@@ -58,6 +59,7 @@ class Site:
     assumed: tuple[bool, ...] = ()
     zeros: tuple[Zero | None, ...] = ()
     scope: Scope | None = None
+    fixed: bool = False
 
     def attr(self, name: str, default: Any = None) -> Any:
         """Value of an attribute as a plain Python value."""

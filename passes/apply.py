@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from prunec.compiler.facts import Facts
 from prunec.compiler.hypergraph import Hypergraph
 from prunec.compiler.plan import weight_slices
-from prunec.compiler.walk import bodies, initializers, nodes, values
+from prunec.compiler.walk import bodies, graphs, initializers, nodes, values
 from prunec.passes.follow import Follower
+from prunec.passes.join import fit_joins
+from prunec.passes.vanish import vanish
 
 Mask = NDArray[np.bool_]
 Slices = Mapping[int, tuple[int, ...]]
@@ -24,15 +26,58 @@ def prune(model: ir.Model, facts: Facts, graph: Hypergraph, mask: Mask) -> ir.Mo
     """A new model without the channel groups where `mask` is False.
 
     mask: (number_of_groups + 1,), as `Plan.mask` returns it. Weights are sliced when they are
-    read, so memory holds one at a time. Names, metadata, opsets and symbolic dimensions stay.
+    read, so memory holds one at a time. Names, metadata, opsets and symbolic dimensions stay. A
+    branch (`Hypergraph.branches`) none of whose channels is kept vanishes.
     """
     pruned = model.clone()
     slices = weight_slices(graph, mask)
     _slice_weights(pruned.graph, slices)
     _refresh_shapes(pruned.graph, graph, mask)
+    if vanish(pruned.graph, facts, graph, mask):
+        remove_dead(pruned.graph)
     Follower(pruned.graph, facts, graph, mask, slices).run()
+    fit_joins(pruned.graph, facts, graph, mask)
     remove_dead(pruned.graph)
+    reorder(pruned.graph, graph.order)
     return pruned
+
+
+def reorder(graph: ir.Graph, order: Sequence[str]) -> None:
+    """Let the nodes of a graph stand in this order; others come right before who needs them.
+
+    order: names, possibly of nodes that are gone; () changes nothing. Bodies keep their order.
+    """
+    if not order:
+        return
+    place = {name: k for k, name in enumerate(order)}
+    placed: set[ir.Node] = set()
+    out: list[ir.Node] = []
+    for target in sorted(graph, key=lambda node: place.get(node.name or "", len(place))):
+        pending = [target]
+        while pending:
+            node = pending[-1]
+            missing = [] if node in placed else [n for n in _makers(node) if n not in placed]
+            if missing:
+                pending += reversed(missing)
+                continue
+            pending.pop()
+            if node not in placed:
+                placed.add(node)
+                out.append(node)
+    graph.remove(out)
+    graph.extend(out)
+
+
+def _makers(node: ir.Node) -> list[ir.Node]:
+    """The nodes of its graph whose results a node or its bodies read."""
+    read = [*node.inputs]
+    for body in bodies(node):
+        for inner in nodes(body):
+            read += inner.inputs
+        for own in graphs(body):
+            read.extend(own.outputs)  # not +=, which the container refuses
+    found = (value.producer() for value in read if value is not None)
+    return list(dict.fromkeys(n for n in found if n is not None and n.graph is node.graph))
 
 
 def _take(tensor: ir.TensorProtocol, slices: Slices) -> ir.Tensor[Any]:

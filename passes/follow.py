@@ -13,10 +13,18 @@ from numpy.typing import NDArray
 from prunec.compiler.constants import evaluate
 from prunec.compiler.control import Branches, control_of, is_control
 from prunec.compiler.facts import Facts
-from prunec.compiler.hypergraph import CountPatch, Hypergraph, IndexPatch, Patch, PinPatch
+from prunec.compiler.hypergraph import (
+    CountPatch,
+    Hypergraph,
+    IndexPatch,
+    Patch,
+    PinPatch,
+    WindowPatch,
+)
 from prunec.compiler.walk import nodes
 from prunec.passes.insert import free_name, home_of, names_in, new_initializer
 from prunec.passes.live import products, scaled
+from prunec.passes.windows import mend_window
 
 STEERING = {"If": 1, "Loop": 2, "Scan": 0}  # first inputs that decide what runs, and how often
 
@@ -74,6 +82,8 @@ class Follower:
                         self._index(node, patch)
                     case PinPatch():
                         self._pin(node, patch)
+                    case WindowPatch():
+                        mend_window(node, patch, self.mask)
             self._name_unit_axes(node)
             self._keep_numbers(node)
             self._evaluate(node)
@@ -177,7 +187,7 @@ class Follower:
 
     def _index(self, node: ir.Node, patch: IndexPatch) -> None:
         rank = np.cumsum(self.mask[patch.source]) - 1
-        indices = rank[patch.indices]
+        indices = np.asarray(rank[patch.indices])  # of a scalar numpy makes no array
         for axis, groups in enumerate(patch.picked):
             if groups.size == indices.shape[axis]:
                 indices = np.compress(self.mask[groups], indices, axis)

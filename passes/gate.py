@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -36,7 +36,7 @@ def gate(model: ir.Model, facts: Facts, graph: Hypergraph, mask: Mask) -> ir.Mod
     taken = names_in(gated.graph)
     store = partial(new_initializer, gated.graph, taken)
     for node in nodes(gated.graph):
-        if node.name in graph.inexact:
+        if node.name in graph.inexact and not _is_empty(node, removed):
             run_over_kept(node, removed, store)
     holders = values_by_name(gated.graph)
     for body in list(graphs(gated.graph))[1:]:
@@ -52,10 +52,17 @@ def gate(model: ir.Model, facts: Facts, graph: Hypergraph, mask: Mask) -> ir.Mod
                 zero = holders.get(graph.zeros.get(name, ""))
                 _gate_value(gated.graph, taken, node, value, removed[name], facts, zero)
     named = {node.name: node for node in nodes(gated.graph)}
-    for name, position, axis in graph.recurs:
+    for (name, position), axes in _sums_inside(graph).items():
         if name in named:
-            _gate_recurrence(gated.graph, taken, named[name], position, axis, removed, facts)
+            _gate_weight(gated.graph, taken, named[name], position, axes, removed, facts)
     return gated
+
+
+def _is_empty(node: ir.Node, removed: Mapping[str, Mapping[int, Mask]]) -> bool:
+    """Whether none of the channels stays that the node reads or makes: nothing to run over."""
+    own = (v for v in (*node.inputs, *node.outputs) if v is not None)
+    masks = (removed.get(v.name or "", {}).values() for v in own)
+    return any(not kept.any() for own in masks for kept in own)
 
 
 def _is_float(value: ir.Value, facts: Facts) -> bool:
@@ -101,20 +108,29 @@ def _gate_entry(
         user.replace_input_with(position, new[-1].outputs[0])
 
 
-def _gate_recurrence(
+def _sums_inside(graph: Hypergraph) -> Mapping[tuple[str, int], Sequence[int]]:
+    """(node, input position) -> the axes along which the node sums what no value holds."""
+    axes: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for name, position, axis in graph.recurs:
+        axes[name, position].append(axis)
+    return axes
+
+
+def _gate_weight(
     graph: ir.Graph,
     taken: set[str],
     node: ir.Node,
     position: int,
-    axis: int,
+    axes: Sequence[int],
     removed: Mapping[str, Mapping[int, Mask]],
     facts: Facts,
 ) -> None:
-    """State that a node reads again inside itself is zeroed by the weight that reads it."""
+    """What a node sums inside itself, state or positions of a kernel, is zeroed in the weight."""
     value = node.inputs[position]
-    if value is None or axis not in removed.get(value.name or "", {}):
+    own = {} if value is None else removed.get(value.name or "", {})
+    masks = {axis: own[axis] for axis in axes if axis in own}
+    if value is None or not masks:
         return
-    masks = {axis: removed[value.name or ""][axis]}
     new = carried(_gate_node(graph, taken, value, f"{node.name}.{position}", masks, facts))
     home_of(node).insert_before(node, new)
     node.replace_input_with(position, new[-1].outputs[0])

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import importlib.metadata
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from prunec.compiler.budget import parse_budget
+from prunec.compiler.cost import monotone
 from prunec.compiler.coverage import coverage, largest
-from prunec.compiler.criterion import Criterion
 from prunec.compiler.errors import (
     GapError,
     InfeasibleBudgetError,
@@ -21,73 +20,51 @@ from prunec.compiler.errors import (
     SolverError,
     UsageError,
 )
-from prunec.compiler.hypergraph import Hyperedge, Hypergraph
+from prunec.compiler.hypergraph import Hypergraph
+from prunec.compiler.joins import OF_ACTIVATIONS, WHY_ABSENT
 from prunec.compiler.plan import Kept, Plan, weight_slices
-from prunec.compiler.problem import FloatArray, IntArray, Limit, Problem, Solution, Solver, Status
+from prunec.compiler.problem import FloatArray, Limit, Problem, Solution, Status
 from prunec.compiler.reasons import Reason
 from prunec.compiler.spec import render
 from prunec.compiler.stats import Stats
-from prunec.passes.criteria.magnitude import Magnitude
-from prunec.passes.solvers.auto import Auto
+from prunec.passes.join import slow_joins
+from prunec.passes.levels import (
+    best_subsets,
+)
+from prunec.passes.options import Options
+from prunec.passes.pairwise.decide import (
+    pairwise_solver,
+    pose_pairs,
+    separable_solver,
+    solve_pairs,
+    whole_mask,
+)
+from prunec.passes.pairwise.importance import Importance, importance
+from prunec.passes.pairwise.objectives import Pairwise
+from prunec.passes.pose import allowed_levels, pose, posed_costs
+from prunec.passes.solvers.least import least
 
 SHOWN_BARRIERS = 3
+Mask = NDArray[np.bool_]
 VERSIONED = ("prunec", "numpy", "onnx-ir", "pulp")
 
 
-@dataclass(frozen=True, slots=True)
-class Override:
-    """Settings of the hyperedges that a pattern matches; None leaves the general setting."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice:
+    """What a solver decided, before it is written out as a plan.
 
-    align: int | None = None
-    min_keep: int | None = None
-    keep: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to choose. align: None = min(8, max(1, size // 8)) per hyperedge.
-
-    keep: hyperedges that match any of these patterns are not touched. only: if given, no others
-    are touched. overrides: pattern -> settings, later ones win. Patterns are searched in the
-    hyperedge's name and in the names of the stored axes that its channels are made by.
-    max_gap: the largest optimality gap to accept, or None. exponent: in (0, 1]; the value of a
-    hyperedge is its cost share times (kept share of its scores) ** exponent. 1 is the plain sum;
-    below 1 the first channels are worth more than the last, which spreads the cuts but makes
-    optimality harder to prove.
+    mask: (number_of_groups + 1,) True = kept; the last entry serves index KEPT. dense_objective:
+    the objective of keeping everything. The other fields are those of `Solution`.
     """
 
-    criterion: Criterion = field(default_factory=Magnitude)
-    solver: Solver = field(default_factory=Auto)
-    align: int | None = None
-    min_keep: int = 1
-    keep: tuple[str, ...] = ()
-    only: tuple[str, ...] = ()
-    overrides: Mapping[str, Override] = field(default_factory=dict)
-    max_gap: float | None = None
-    exponent: float = 1.0
-
-    def __post_init__(self) -> None:
-        for name in ("align", "min_keep"):
-            number = getattr(self, name)
-            if number is not None and not isinstance(number, int):
-                raise UsageError(f"{name} must be a whole number, not {number!r}")
-        if not 0 < self.exponent <= 1:
-            raise UsageError(f"--exponent must be in (0, 1], not {self.exponent}")
-
-    def provenance(self) -> dict[str, Any]:
-        """What the plan records, as JSON values."""
-        shown: dict[str, Any] = {
-            "align": self.align,
-            "min_keep": self.min_keep,
-            "exponent": self.exponent,
-            "keep": list(self.keep),
-            "only": list(self.only),
-        }
-        for pattern, o in self.overrides.items():
-            shown.setdefault("overrides", {})[pattern] = {
-                "align": o.align, "min_keep": o.min_keep, "keep": o.keep,
-            }  # fmt: skip
-        return shown
+    mask: Mask
+    objective: float
+    dense_objective: float
+    bound: float | None
+    gap: float | None
+    solver: str
+    proof: str = ""
+    prices: Mapping[str, float] = field(default_factory=dict)
 
 
 def make_plan(
@@ -103,16 +80,94 @@ def make_plan(
     digest: identity of the dense graph, recorded in the plan. Raises UsageError,
     InfeasibleBudgetError, NothingToPruneError, GapError, SolverError.
     """
+    limits = limits_of(graph, budget)
+    scores = score(model, graph, options, stats)
+    return plan_of(graph, decide(graph, scores, limits, options), limits, options, digest)
+
+
+def limits_of(graph: Hypergraph, budget: str | Sequence[str]) -> tuple[Limit, ...]:
+    """A budget in base units. Raises UsageError, and NothingToPruneError where none can be met."""
     dense = {name: cost(graph.dense()) for name, cost in graph.costs.items()}
-    limits = parse_budget(budget, dense)
+    limits = parse_budget(budget, dense, dict.fromkeys(OF_ACTIVATIONS - dense.keys(), WHY_ABSENT))
     if not graph.edges:
         raise NothingToPruneError(f"no channel of this model can be removed{_why_frozen(graph)}")
-    scores = options.criterion(model, graph, stats)
-    problem = pose(graph, scores, limits, options)
-    check_feasible(problem, graph)
-    solution = solve(problem, options)
-    mask = choose(graph, scores, solution.counts)
-    pruned = {name: cost(solution.counts) for name, cost in graph.costs.items()}
+    return limits
+
+
+def score(
+    model: ir.Model, graph: Hypergraph, options: Options, stats: Stats | None = None
+) -> FloatArray | Importance:
+    """What `decide` needs to know of the weights, for any number of budgets."""
+    if isinstance(options.objective, Pairwise):
+        return importance(model, graph, options.objective.normalise)
+    return options.criterion(model, graph, stats)
+
+
+def decide(
+    graph: Hypergraph,
+    scores: FloatArray | Importance,
+    limits: tuple[Limit, ...],
+    options: Options,
+) -> Choice:
+    """Choose under these limits.
+
+    Raises UsageError, InfeasibleBudgetError, GapError, SolverError.
+    """
+    if isinstance(scores, Importance):
+        return _decide_pairs(graph, scores, limits, options)
+    if graph.freedom.decouple:
+        raise UsageError(
+            "--decouple needs --objective pairwise: scores of single channels don't know who reads "
+            "what is written"
+        )
+    solution, whole = _settled(graph, scores, limits, options)
+    return Choice(
+        mask=choose(graph, scores, solution.counts),
+        objective=solution.objective,
+        dense_objective=whole,
+        bound=solution.bound,
+        gap=solution.gap,
+        solver=solution.solver,
+        proof=solution.proof,
+        prices=solution.prices,
+    )
+
+
+def _decide_pairs(
+    graph: Hypergraph, scores: Importance, limits: tuple[Limit, ...], options: Options
+) -> Choice:
+    """The same where pairs of channels are what is worth something."""
+    levels, together = allowed_levels(graph, options)
+    problem = pose_pairs(graph, scores, limits, levels, together)
+    problem = replace(problem, costs=posed_costs(graph, limits, together))
+    shell = Problem(
+        names=problem.names,
+        values=tuple(np.zeros(n + 1) for n in problem.sizes),
+        levels=levels,
+        costs=problem.costs,
+        limits=limits,
+        together=together,
+    )
+    check_feasible(shell, graph)
+    solution = solve_pairs(problem, pairwise_solver(options.solver), options.max_gap)
+    return Choice(
+        mask=whole_mask(solution),
+        objective=solution.objective,
+        dense_objective=problem.objective(problem.dense()),
+        bound=solution.bound,
+        gap=solution.gap,
+        solver=solution.solver,
+        proof=solution.proof,
+        prices=solution.prices,
+    )
+
+
+def plan_of(
+    graph: Hypergraph, choice: Choice, limits: tuple[Limit, ...], options: Options, digest: str
+) -> Plan:
+    """The plan of a choice, with its provenance."""
+    mask, dense = choice.mask, graph.dense()
+    counts = [int(mask[e.first : e.first + e.size].sum()) for e in graph.edges]
     return Plan(
         graph_sha256=digest,
         hyperedges={
@@ -120,19 +175,49 @@ def make_plan(
             for e in graph.edges
         },
         weights=weight_slices(graph, mask),
-        costs={name: (dense[name], pruned[name]) for name in dense},
+        costs={name: (cost(dense), cost(counts)) for name, cost in graph.costs.items()},
         budget={x.resource: x.at_most for x in limits},
-        objective=solution.objective,
-        bound=solution.bound,
-        gap=solution.gap,
-        components={
-            "criterion": render(options.criterion),
-            "solver": render(options.solver),
-            "solved_by": solution.solver,
-        },
-        options={**options.provenance(), **asdict(graph.freedom)},
+        objective=choice.objective,
+        bound=choice.bound,
+        gap=choice.gap,
+        prices=choice.prices,
+        components=_components(choice, options),
+        options={**options.provenance(), **asdict(graph.freedom), **_slow(graph, mask)},
         versions={name: importlib.metadata.version(name) for name in VERSIONED},
     )
+
+
+def _slow(graph: Hypergraph, mask: Mask) -> dict[str, list[str]]:
+    """What the plan says of decoupled additions: those that will not pay."""
+    return {"slow_joins": list(slow_joins(graph, mask))} if graph.joins else {}
+
+
+def _components(choice: Choice, options: Options) -> dict[str, str]:
+    """What was used, as specifications that run again."""
+    used = {"solver": render(options.solver), "solved_by": choice.solver}
+    used["proved_by"] = choice.proof
+    if isinstance(options.objective, Pairwise):
+        return {**used, "objective": render(options.objective)}
+    return {**used, "criterion": render(options.criterion), "worth": render(options.worth)}
+
+
+def _settled(
+    graph: Hypergraph, scores: FloatArray, limits: tuple[Limit, ...], options: Options
+) -> tuple[Solution, float]:
+    """Solve; again with the worths at the counts found, where these depend on them.
+
+    Returns the objective of keeping everything as well, by the same worths.
+    """
+    problem = pose(graph, scores, limits, options)
+    check_feasible(problem, graph)
+    solution = solve(problem, options)
+    for _ in range(options.worth.rounds):
+        problem = pose(graph, scores, limits, options, solution.counts)
+        again = solve(problem, options)
+        settled, solution = again.counts == solution.counts, again
+        if settled:
+            break
+    return solution, problem.objective(problem.dense())
 
 
 def _why_frozen(graph: Hypergraph) -> str:
@@ -157,124 +242,24 @@ def _why_frozen(graph: Hypergraph) -> str:
     return ""
 
 
-def pose(
-    graph: Hypergraph, scores: FloatArray, limits: tuple[Limit, ...], options: Options
-) -> Problem:
-    """The selection problem of these scores under these limits."""
-    values, levels = [], []
-    shares = cost_shares(graph, limits)
-    for e, protected in enumerate(_protected(graph, options)):
-        edge = graph.edges[e]
-        own = np.sort(scores[edge.first : edge.first + edge.size])[::-1]
-        values.append(shares[e] * kept_share(own) ** options.exponent)
-        levels.append(edge_levels(edge, *_settings(graph, edge, options), protected))
-    return Problem(
-        names=tuple(e.name for e in graph.edges),
-        values=tuple(values),
-        levels=tuple(levels),
-        costs={x.resource: graph.costs[x.resource] for x in limits},
-        limits=limits,
-    )
-
-
-def kept_share(scores: FloatArray) -> FloatArray:
-    """(size + 1,) share of the total that the k best scores hold, from 0 to 1."""
-    total = scores.sum()
-    if not total > 0:
-        return np.linspace(0.0, 1.0, len(scores) + 1)
-    return np.concatenate([[0.0], np.minimum(np.cumsum(scores) / total, 1.0)])
-
-
-def cost_shares(graph: Hypergraph, limits: tuple[Limit, ...]) -> FloatArray:
-    """(number of hyperedges,) how much of the limited costs runs through each; sums to 1.
-
-    A hyperedge is worth what it costs, so that differences within it decide. Were all worth the
-    same, the streams of residual networks, which cost most, would be closed.
-    """
-    dense = graph.dense()
-    total = np.zeros(len(dense))
-    for limit in limits:
-        cost = graph.costs[limit.resource]
-        full = cost(dense)
-        for e, rest in enumerate(cost.without_each(dense)):
-            total[e] += (full - rest) / max(full, 1)
-    whole = total.sum()
-    return total / whole if whole > 0 else np.full(len(dense), 1 / max(len(dense), 1))
-
-
-def edge_levels(edge: Hyperedge, align: int | None, min_keep: int, protected: bool) -> IntArray:
-    """Allowed kept counts: multiples of the alignment from the minimum, and the dense size."""
-    if protected or min_keep >= edge.size:
-        return np.array([edge.size], np.int64)
-    step = min(8, max(1, edge.size // 8)) if align is None else align
-    multiples = np.arange(step, edge.size, step, dtype=np.int64)
-    return np.append(multiples[multiples >= min_keep], edge.size)
-
-
-def names_of(graph: Hypergraph, edge: Hyperedge) -> list[str]:
-    """What a pattern is searched in: the hyperedge's name and the stored axes that make it.
-
-    These are output axes of weights and vectors (biases, norms), not the input axes of consumers.
-    """
-    made = set(graph.made)
-    vectors = {w.value for w in graph.weights if len(w.shape) == 1}
-    return [
-        edge.name,
-        *(
-            f"{m.value}:{m.axis}"
-            for m in edge.members
-            if (m.value, m.axis) in made or m.value in vectors
-        ),
-    ]
-
-
-def _matches(pattern: str, names: Sequence[str]) -> bool:
-    try:
-        return any(re.search(pattern, name) for name in names)
-    except re.error as error:
-        raise UsageError(f"pattern {pattern!r} is not a regular expression: {error}") from None
-
-
-def _protected(graph: Hypergraph, options: Options) -> list[bool]:
-    if not (options.keep or options.only or options.overrides):
-        return [False] * len(graph.edges)
-    out = []
-    named = [names_of(graph, edge) for edge in graph.edges]
-    for names in named:
-        out.append(
-            any(_matches(p, names) for p in options.keep)
-            or (bool(options.only) and not any(_matches(p, names) for p in options.only))
-            or any(o.keep and _matches(p, names) for p, o in options.overrides.items())
-        )
-    for pattern in (*options.keep, *options.only, *options.overrides):
-        if not any(_matches(pattern, names) for names in named):
-            raise UsageError(f"pattern {pattern!r} matches no hyperedge (see `prunec inspect`)")
-    return out
-
-
-def _settings(graph: Hypergraph, edge: Hyperedge, options: Options) -> tuple[int | None, int]:
-    align, min_keep = options.align, options.min_keep
-    for pattern, own in options.overrides.items():
-        if _matches(pattern, names_of(graph, edge)):
-            align = align if own.align is None else own.align
-            min_keep = min_keep if own.min_keep is None else own.min_keep
-    if (align is not None and align < 1) or min_keep < 1:
-        raise UsageError(f"align and min_keep must be at least 1 (hyperedge {edge.name})")
-    return align, min_keep
-
-
 def check_feasible(problem: Problem, graph: Hypergraph) -> None:
-    """Raise InfeasibleBudgetError when even the smallest model exceeds a limit."""
+    """Raise InfeasibleBudgetError when even the smallest model exceeds a limit.
+
+    Not for costs that may fall: of these the smallest model need not be the cheapest.
+    """
     smallest, dense = problem.smallest(), graph.dense()
     for limit in problem.violated(smallest):
         cost = problem.costs[limit.resource]
+        if not monotone(cost):
+            continue
         least = cost(smallest)
         found = coverage(graph).resources[limit.resource]
-        shares = [(r.value, part * found.dense / least) for r, part in found.barriers.items()]
+        scale = found.dense / max(least, 1)
+        shares = [(r.value, part * scale) for r, part in found.barriers.items()]
         without = cost.without_each(smallest)
         for e, name in enumerate(problem.names):
             kind = Reason.PROTECTED.value if len(problem.levels[e]) == 1 else "smallest width of"
-            shares.append((f"{kind} {name}", 1 - without[e] / least))
+            shares.append((f"{kind} {name}", 1 - without[e] / max(least, 1)))
         held = sorted((s for s in shares if s[1] >= 0.001), key=lambda s: -s[1])[:SHOWN_BARRIERS]
         raise InfeasibleBudgetError(limit.resource, limit.at_most, least, cost(dense), tuple(held))
 
@@ -283,15 +268,25 @@ def solve(problem: Problem, options: Options) -> Solution:
     """Run the solver and trust nothing it says: limits and levels are checked here."""
     if not problem.violated(problem.dense()):
         counts, best = problem.dense(), problem.objective(problem.dense())
-        return Solution(counts, best, best, Status.OPTIMAL, "dense")
-    solution = options.solver(problem, None)
-    name = options.solver.name
+        free = {x.resource: 0.0 for x in problem.limits}
+        return Solution(counts, best, best, Status.OPTIMAL, "dense", "dense", free)
+    solver = separable_solver(options.solver)
+    solution = solver(problem, None)
+    name = solver.name
+    if solution.status is Status.INFEASIBLE and not problem.feasible(problem.smallest()):
+        raise _infeasible(problem)
     if solution.status not in (Status.OPTIMAL, Status.FEASIBLE):
+        remedy = "--solver auto" if name == "greedy" else "give it more time, or --solver greedy"
         raise SolverError(
-            f"solver {name} ended with status {solution.status.value} on a feasible problem; "
-            "give it more time, or use --solver greedy"
+            f"solver {name} ended with status {solution.status.value}: no choice within "
+            f"the budget, and no proof that there is none; {remedy}"
         )
     wrong = [problem.names[e] for e, n in enumerate(solution.counts) if n not in problem.levels[e]]
+    wrong += [
+        problem.names[members[0]]
+        for members in problem.together
+        if len({solution.counts[e] == 0 for e in members}) > 1
+    ]
     if problem.violated(solution.counts) or wrong:
         raise SolverError(f"solver {name} returned a choice that breaks the limits {wrong}")
     if options.max_gap is not None and (solution.gap is None or solution.gap > options.max_gap):
@@ -299,13 +294,23 @@ def solve(problem: Problem, options: Options) -> Solution:
     return solution
 
 
-def choose(
-    graph: Hypergraph, scores: FloatArray, counts: Sequence[int]
-) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+def _infeasible(problem: Problem) -> InfeasibleBudgetError:
+    """What to say where a solver has proven that no choice is feasible."""
+    limits = problem.violated(problem.smallest()) or problem.limits
+    lowest = {x: least(problem, x.resource) for x in limits}
+    worst = max(limits, key=lambda x: lowest[x] / max(1, x.at_most))
+    dense = problem.costs[worst.resource](problem.dense())
+    return InfeasibleBudgetError(worst.resource, worst.at_most, lowest[worst], dense)
+
+
+def choose(graph: Hypergraph, scores: FloatArray, counts: Sequence[int]) -> Mask:
     """(number_of_groups + 1,) mask of the best groups of each hyperedge; ties keep the first."""
     mask = np.zeros(graph.number_of_groups + 1, bool)
     mask[-1] = True
-    for edge, count in zip(graph.edges, counts, strict=True):
-        order = np.argsort(-scores[edge.first : edge.first + edge.size], kind="stable")
-        mask[edge.first + order[:count]] = True
+    for e, (edge, count) in enumerate(zip(graph.edges, counts, strict=True)):
+        own = scores[edge.first : edge.first + edge.size]
+        best = np.argsort(-own, kind="stable")[:count]
+        if count and e in graph.subsets:
+            best = np.array(best_subsets(own, graph.subsets[e])[count], np.int64)
+        mask[edge.first + best] = True
     return mask

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from prunec._version import __version__
 
 if TYPE_CHECKING:
-    from prunec.api import apply, inspect, load, plan, prune, verify
+    from prunec.api import apply, inspect, load, plan, plot, profile, prune, sweep, verify
     from prunec.compiler.coverage import Coverage, coverage
     from prunec.compiler.diagnostics import Diagnostic
     from prunec.compiler.errors import PrunecError
@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from prunec.compiler.reasons import Reason
     from prunec.frontends.onnx import save
     from prunec.frontends.torch import from_torch
-    from prunec.passes.pipeline import Options, Override
+    from prunec.passes.options import Options, Override
     from prunec.runtime.compile import Report, Result, Settings
     from prunec.runtime.data import DataSpec
+    from prunec.runtime.sweep.points import Sweep
+    from prunec.runtime.sweep.stages import SweepSettings
+    from prunec.runtime.sweep.workers import Workers
     from prunec.runtime.verify import Verification
 
 # Loaded on first use: `import prunec` and `prunec --help` start without numpy.
@@ -34,23 +37,29 @@ _HOME = {
     "Diagnostic": "prunec.compiler.diagnostics",
     "Hyperedge": "prunec.compiler.hypergraph",
     "Hypergraph": "prunec.compiler.hypergraph",
-    "Options": "prunec.passes.pipeline",
-    "Override": "prunec.passes.pipeline",
+    "Options": "prunec.passes.options",
+    "Override": "prunec.passes.options",
     "Plan": "prunec.compiler.plan",
     "PrunecError": "prunec.compiler.errors",
     "Reason": "prunec.compiler.reasons",
     "Report": "prunec.runtime.compile",
     "Result": "prunec.runtime.compile",
     "Settings": "prunec.runtime.compile",
+    "Sweep": "prunec.runtime.sweep.points",
+    "SweepSettings": "prunec.runtime.sweep.stages",
     "Verification": "prunec.runtime.verify",
+    "Workers": "prunec.runtime.sweep.workers",
     "apply": "prunec.api",
     "coverage": "prunec.compiler.coverage",
     "from_torch": "prunec.frontends.torch",
     "inspect": "prunec.api",
     "load": "prunec.api",
     "plan": "prunec.api",
+    "plot": "prunec.api",
+    "profile": "prunec.api",
     "prune": "prunec.api",
     "save": "prunec.frontends.onnx",
+    "sweep": "prunec.api",
     "verify": "prunec.api",
 }
 
@@ -68,7 +77,10 @@ __all__ = [
     "Report",
     "Result",
     "Settings",
+    "Sweep",
+    "SweepSettings",
     "Verification",
+    "Workers",
     "__version__",
     "apply",
     "coverage",
@@ -76,8 +88,11 @@ __all__ = [
     "inspect",
     "load",
     "plan",
+    "plot",
+    "profile",
     "prune",
     "save",
+    "sweep",
     "verify",
 ]
 

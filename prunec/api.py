@@ -13,21 +13,32 @@ from prunec.compiler.criterion import Criterion
 from prunec.compiler.errors import UsageError
 from prunec.compiler.extensions import Source as RulesSource
 from prunec.compiler.extensions import extended
-from prunec.compiler.freedom import Freedom
+from prunec.compiler.freedom import Freedom, frees_kernels
 from prunec.compiler.hypergraph import Hypergraph
+from prunec.compiler.pairwise import PairwiseSolver
 from prunec.compiler.plan import Plan
 from prunec.compiler.problem import Solver
 from prunec.compiler.spec import parse
 from prunec.frontends import onnx as onnx_frontend
 from prunec.passes.criteria import CRITERIA
-from prunec.passes.pipeline import Options, Override
-from prunec.passes.solvers import SOLVERS
+from prunec.passes.options import Options, Override
+from prunec.passes.pairwise import Objective
+from prunec.passes.pairwise.specs import parse_objective, parse_solver
+from prunec.passes.worth import WORTHS
+from prunec.passes.worth.worth import Worth
 from prunec.runtime.compile import Result, Settings, compile_model, plan_for, plan_path
 from prunec.runtime.data import DataSpec
 from prunec.runtime.subject import Source, Subject, open_model
+from prunec.runtime.sweep.grid import parse_grid
+from prunec.runtime.sweep.points import Sweep
+from prunec.runtime.sweep.run import sweep as run_sweep
+from prunec.runtime.sweep.stages import SweepSettings
 from prunec.tools.plan_file import read_plan
 
 if TYPE_CHECKING:
+    from prunec.runtime.latency.measure import Effort
+    from prunec.runtime.latency.profile import Profile
+    from prunec.runtime.latency.session import Profiled
     from prunec.runtime.verify import Verification
 
 Shapes = Mapping[str, Sequence[int]]
@@ -53,7 +64,8 @@ def prune(
     budget: str | Sequence[str] | Mapping[str, float | str],
     *,
     score: str | Criterion = "magnitude",
-    solver: str | Solver = "auto",
+    objective: str | Objective = "separable",
+    solver: str | Solver | PairwiseSolver = "auto",
     align: int | None = None,
     min_keep: int = 1,
     keep: str | Sequence[str] = (),
@@ -61,13 +73,24 @@ def prune(
     overrides: Mapping[str, Override] | None = None,
     max_gap: float | None = None,
     exponent: float = 1.0,
+    worth: str | Worth = "share",
+    edge_multipliers: Mapping[str, float] | None = None,
     residual: bool = False,
     heads: bool = False,
+    decouple: bool = False,
+    kernel_positions: str = "none",
+    gamma: float = 0.8,
     shapes: Shapes | None = None,
     rules: Rules = (),
     data: DataSpec | str | None = None,
     verify: bool = True,
     bench: bool = False,
+    min_speedup: float | None = None,
+    profile: Profile | str | Path | None = None,
+    latency_model: str = "lut",
+    provider: str = "cpu",
+    threads: int = 1,
+    batch: int | None = None,
     output: str | Path | None = None,
 ) -> Result:
     """Prune a model to a budget and prove the rewriting.
@@ -76,9 +99,23 @@ def prune(
     inputs with symbolic dimensions. residual: channels that a norm, softmax or mean runs over may
     leave; the result is then not the gated model, and is proven against one whose statistics run
     over the kept channels. heads: remove whole attention heads, not positions within heads.
+    objective: ``"pairwise"`` counts pairs of output and input channels; score, worth and exponent
+    then have no say and solver is one of PAIRWISE_SOLVERS.
+    decouple: what a residual branch writes, and what blocks read of a stream, need not be the same
+    channels (with a pairwise objective).
+    kernel_positions: ``"layer"`` lets rows and columns of convolution kernels leave,
+    ``"per-filter"`` zeroes positions of single filters, which saves no time: channels may then cost
+    1 / gamma of the budget, and what is counted without zeroed positions meets it. min_keep: 0
+    lets whole residual branches vanish.
+    profile: for budgets such as ``"latency=0.6"`` or ``"latency=8ms"``, what `prunec.profile` gave
+    or wrote; without one it is measured now. latency_model: lut, m5, m6 or half-edge. provider,
+    threads, batch: what models run on, and the size of symbolic first dimensions.
     rules: modules, their names or files, with RULES for operators that prunec does not know.
-    align: None = min(8, max(1, size // 8)) per hyperedge. output: also write the model there,
-    with the plan beside it. Needs onnxruntime unless ``verify=False``. Raises PrunecError.
+    align: None = min(8, max(1, size // 8)) per hyperedge. worth: what a hyperedge is worth as a
+    whole; edge_multipliers: name -> how many times as dear its channels are. min_speedup: raise
+    NotFasterError, and write nothing, unless measured to be so many times as fast. output: also
+    write the model there, with the plan beside it. Needs onnxruntime unless ``verify=False``.
+    Raises PrunecError.
 
     >>> import prunec
     >>> from prunec.tools.demo import DIGITS
@@ -86,9 +123,12 @@ def prune(
     >>> result.report.costs["flops"][1] <= result.report.budget["flops"]
     True
     """
+    maximised = parse_objective(objective) if isinstance(objective, str) else objective
     options = Options(
         criterion=_criterion(score) if isinstance(score, str) else score,
-        solver=_solver(solver) if isinstance(solver, str) else solver,
+        solver=parse_solver(solver, maximised) if isinstance(solver, str) else solver,
+        objective=maximised,
+        gamma=gamma if kernel_positions == "per-filter" else None,
         align=align,
         min_keep=min_keep,
         keep=(keep,) if isinstance(keep, str) else tuple(keep),
@@ -96,14 +136,22 @@ def prune(
         overrides=overrides or {},
         max_gap=max_gap,
         exponent=exponent,
+        worth=_worth(worth) if isinstance(worth, str) else worth,
+        multipliers=edge_multipliers or {},
     )
     settings = Settings(
         shapes=_shapes(shapes),
         data=_data(data),
         verify=verify,
         bench=bench,
-        freedom=Freedom(residual, heads),
+        min_speedup=min_speedup,
+        freedom=Freedom(residual, heads, decouple, frees_kernels(kernel_positions)),
         rules=_sources(rules),
+        profile=profile,
+        latency_model=latency_model,
+        provider=provider,
+        threads=threads,
+        batch=batch,
     )
     subject = _open(model, settings)
     chosen = plan_for(subject, _budget(budget), options, settings)
@@ -132,17 +180,88 @@ def apply(model: Source, plan: Plan | str | Path, settings: Settings | None = No
     return compile_model(subject, made, settings)
 
 
+def sweep(
+    model: Source,
+    budget: str | Sequence[str] | Mapping[str, float | str | Sequence[float | str]],
+    options: Options | None = None,
+    settings: Settings | None = None,
+    how: SweepSettings | None = None,
+) -> Sweep:
+    """Score once, decide for many budgets: ``"flops=0.9..0.3:0.05,params=0.8"``.
+
+    A mapping may hold lists: ``{"flops": [0.9, 0.7]}``. settings: data measures accuracy, bench
+    latency; verify is for models that are written. how: the folder in which results are found
+    again, workers, what to write. Raises PrunecError.
+
+    >>> import prunec
+    >>> from prunec.tools.demo import DIGITS
+    >>> found = prunec.sweep(DIGITS, "flops=0.8..0.4:0.2")
+    >>> [point.label for point in found.points]
+    ['flops=0.8', 'flops=0.6', 'flops=0.4']
+    """
+    settings = settings or Settings()
+    grid = parse_grid(budget)
+    return run_sweep(_open(model, settings), grid, options or Options(), settings, how)
+
+
+def plot(found: Sweep, folder: str | Path) -> tuple[Path, ...]:
+    """Draw a sweep into ``sweep.png`` and ``sweep.svg`` of a folder. Needs matplotlib."""
+    from prunec.tools.plot import draw
+
+    return draw(found, Path(folder))
+
+
 def inspect(
     model: Source,
     shapes: Shapes | None = None,
     *,
     residual: bool = False,
     heads: bool = False,
+    decouple: bool = False,
+    kernel_positions: str = "none",
     rules: Rules = (),
 ) -> Hypergraph:
     """Hyperedges, exact costs and diagnostics of a model; `coverage` says what holds the rest."""
-    freedom = Freedom(residual, heads)
+    freedom = Freedom(residual, heads, decouple, frees_kernels(kernel_positions))
     return open_model(model, _shapes(shapes), freedom=freedom, rules=_sources(rules)).graph
+
+
+def profile(
+    model: Source,
+    output: str | Path | None = None,
+    *,
+    provider: str = "cpu",
+    threads: int = 1,
+    batch: int | None = None,
+    shapes: Shapes | None = None,
+    options: Options | None = None,
+    effort: Effort | None = None,
+    half_edge: bool = False,
+    validate: int = 0,
+    rules: Rules = (),
+) -> Profiled:
+    """Measure what a model's kernels take here, for latency budgets.
+
+    output: a file that keeps it; what it has already is not measured again. options: which kept
+    counts are allowed, as for `plan`. effort: how much to measure. half_edge: time each hyperedge
+    at half its channels too. validate: how many random slim models to hold the prediction against.
+    Raises PrunecError.
+    """
+    from prunec.runtime.latency.kernels import Where
+    from prunec.runtime.latency.measure import Effort
+    from prunec.runtime.latency.session import Task, carry_out
+
+    subject = open_model(model, _shapes(shapes), rules=_sources(rules))
+    task = Task(
+        where=Where(provider, threads),
+        effort=effort or Effort(),
+        options=options or Options(),
+        batch=batch,
+        rules=_sources(rules),
+        halves=half_edge,
+        validate=validate,
+    )
+    return carry_out(subject, task, None if output is None else Path(output))
 
 
 def verify(
@@ -188,8 +307,8 @@ def _criterion(text: str) -> Criterion:
     return made
 
 
-def _solver(text: str) -> Solver:
-    made: Solver = parse(text, extended(SOLVERS, "prunec.solvers"), "solver")
+def _worth(text: str) -> Worth:
+    made: Worth = parse(text, WORTHS, "worth")
     return made
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from prunec.compiler.errors import UsageError
 from prunec.frontends.onnx import load
 from prunec.frontends.origin import origin_of
+from prunec.runtime.allocation import measure_allocation
 from prunec.runtime.inputs import NO_SHAPES, Feeds, random_feeds
 from prunec.runtime.session import Session, import_onnxruntime, make_session
 
@@ -28,7 +29,10 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """One model. Times are seconds per run; repeats: runs per sample; shapes: what it was fed."""
+    """One model. Times are seconds per run; repeats: runs per sample; shapes: what it was fed.
+
+    allocated: bytes that onnxruntime's CPU provider takes for the activations of one run, or None.
+    """
 
     path: str
     bytes: int
@@ -37,6 +41,7 @@ class Timing:
     samples_s: tuple[float, ...] = field(repr=False)
     repeats: int
     shapes: Mapping[str, tuple[int, ...]]
+    allocated: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +88,13 @@ def bench(
     seconds: float = 20.0,
     shapes: Mapping[str, tuple[int, ...]] = NO_SHAPES,
     seed: int = 0,
+    memory: bool = False,
 ) -> BenchResult:
     """Time models on random inputs, one sample of each per round: A B A B ...
 
     Inputs and outputs are bound once; on CUDA they lie on the device. batch: for symbolic first
     dimensions. Measuring ends after `rounds`, or after `seconds` in all (but not before 5 rounds).
+    memory: also what each model allocates on the CPU, see `measure_allocation`.
     """
     if not paths:
         raise UsageError("bench needs at least one model")
@@ -95,9 +102,10 @@ def bench(
         raise UsageError("--rounds and --batch must be at least 1, --seconds above 0")
     sessions = [make_session(Path(p), provider=provider, threads=threads) for p in paths]
     feeds = [random_feeds(s.inputs, seed, batch=batch, shapes=shapes) for s in sessions]
-    runners = [_Runner(s, f) for s, f in zip(sessions, feeds, strict=True)]
+    runners = [Runner(s, f) for s, f in zip(sessions, feeds, strict=True)]
     repeats = [runner.warm_up() for runner in runners]
     samples = _measure(runners, repeats, rounds, seconds)
+    shapes_fed = [{name: array.shape for name, array in own.items()} for own in feeds]
     timings = tuple(
         Timing(
             path=str(path),
@@ -106,9 +114,10 @@ def bench(
             fastest_s=min(times),
             samples_s=tuple(times),
             repeats=count,
-            shapes={name: array.shape for name, array in fed.items()},
+            shapes=fed,
+            allocated=measure_allocation(path, fed).total if memory else None,
         )
-        for path, times, count, fed in zip(paths, samples, repeats, feeds, strict=True)
+        for path, times, count, fed in zip(paths, samples, repeats, shapes_fed, strict=True)
     )
     return BenchResult(
         provider=sessions[0].provider,
@@ -123,7 +132,7 @@ def bench(
     )
 
 
-class _Runner:
+class Runner:
     """A session with inputs and outputs bound once."""
 
     def __init__(self, session: Session, feeds: Feeds) -> None:
@@ -158,11 +167,11 @@ class _Runner:
 
 
 def _measure(
-    runners: Sequence[_Runner], repeats: Sequence[int], rounds: int, seconds: float
+    runners: Sequence[Runner], repeats: Sequence[int], rounds: int, seconds: float
 ) -> list[list[float]]:
     samples: list[list[float]] = [[] for _ in runners]
     end = time.perf_counter() + seconds
-    with _without_garbage_collection():
+    with without_garbage_collection():
         for done in range(rounds):
             if done >= LEAST_ROUNDS and time.perf_counter() > end:
                 break
@@ -174,7 +183,8 @@ def _measure(
 
 
 @contextmanager
-def _without_garbage_collection() -> Iterator[None]:
+def without_garbage_collection() -> Iterator[None]:
+    """Python collects nothing meanwhile."""
     enabled = gc.isenabled()
     gc.collect()
     gc.disable()

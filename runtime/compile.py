@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,22 +11,28 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import onnx_ir as ir
 
-from prunec.compiler.diagnostics import Diagnostic
-from prunec.compiler.errors import OutputError, PlanError, UsageError
+from prunec.compiler.diagnostics import Diagnostic, slow_additions
+from prunec.compiler.errors import NotFasterError, UsageError
 from prunec.compiler.extensions import Source as RulesSource
 from prunec.compiler.freedom import Freedom
-from prunec.compiler.plan import Plan, weight_slices
+from prunec.compiler.plan import Plan
 from prunec.compiler.stats import Stats
 from prunec.frontends.calls import with_calls
 from prunec.frontends.onnx import load, save, to_proto
 from prunec.passes.apply import prune as rewrite
-from prunec.passes.pipeline import Options, make_plan
+from prunec.passes.options import Options
+from prunec.passes.pipeline import decide, limits_of, make_plan, plan_of, score
+from prunec.passes.positions import with_zeros
+from prunec.runtime.check_plan import check_plan
+from prunec.runtime.stage import staged, write_text
 from prunec.runtime.subject import Subject
+from prunec.runtime.thin import loosened, thinned, zeroed_of
 
 if TYPE_CHECKING:
     from prunec.runtime.accuracy import Accuracy
     from prunec.runtime.bench import BenchResult
     from prunec.runtime.data import DataSpec
+    from prunec.runtime.latency.profile import Profile
     from prunec.runtime.verify import Verification
 
 Progress = Callable[[str], None]
@@ -43,23 +47,34 @@ class Settings:
     """What to do besides choosing. data: for calibration and accuracy. shapes: bindings.
 
     freedom: what coupling may let go when a plan is made; one that is applied brings its own.
-    rules: modules with rules for operators, see `load_extensions`.
+    rules: modules with rules for operators, see `load_extensions`. min_speedup: nothing is written
+    unless the result is measured to be so many times as fast; implies `bench`. profile: where a
+    latency budget takes times from, a file or what `prunec.profile` returns; None: they are
+    measured when one is asked for. latency_model: lut, m5, m6 or half-edge. batch: of latency, for
+    symbolic first dimensions.
     """
 
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     data: DataSpec | None = None
     verify: bool = True
     bench: bool = False
+    min_speedup: float | None = None
     strict: bool = False
     freedom: Freedom = field(default_factory=Freedom)
     rules: tuple[RulesSource, ...] = ()
     provider: str = "cpu"
     threads: int = 1
+    profile: str | Path | Profile | None = None
+    latency_model: str = "lut"
+    batch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The evidence. sizes: bytes on disk, (dense, pruned), when files are known."""
+    """The evidence. sizes: bytes on disk, (dense, pruned), when files are known.
+
+    proved_by: who proved the bound, "" without one. prices: see `Plan`.
+    """
 
     costs: Mapping[str, tuple[int, int]]
     budget: Mapping[str, int]
@@ -72,6 +87,8 @@ class Report:
     accuracy: tuple[Accuracy, Accuracy] | None = None
     bench: BenchResult | None = None
     sizes: tuple[int, int] | None = None
+    proved_by: str = ""
+    prices: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -88,6 +105,8 @@ class Report:
             "bound": self.bound,
             "gap": self.gap,
             "solver": self.solved_by,
+            "proved_by": self.proved_by,
+            "prices": dict(self.prices),
             "diagnostics": [
                 {"code": d.code, "node": d.node, "severity": d.severity.value, "message": d.message}
                 for d in self.diagnostics
@@ -148,11 +167,51 @@ def calibrate(subject: Subject, options: Options, settings: Settings) -> Stats |
 
 
 def plan_for(
-    subject: Subject, budget: str | Sequence[str], options: Options, settings: Settings
+    subject: Subject,
+    budget: str | Sequence[str],
+    options: Options,
+    settings: Settings,
+    progress: Progress = silent,
 ) -> Plan:
     """Decide, without rewriting."""
+    timed, record = priced(subject, budget, options, settings, progress)
     stats = calibrate(subject, options, settings)
-    plan = make_plan(subject.model, subject.graph, budget, options, subject.digest, stats)
+    if options.gamma is None:
+        plan = make_plan(subject.model, timed.graph, budget, options, subject.digest, stats)
+    else:
+        limits = limits_of(timed.graph, budget)
+        loose = loosened(timed.graph, limits, options.gamma)
+        scores = score(subject.model, timed.graph, options, stats)
+        choice = decide(timed.graph, scores, loose, options)
+        plan = plan_of(timed.graph, choice, loose, options, subject.digest)
+        record = {**record, **thinned(subject, plan, limits, options.gamma)}
+    return with_rules(subject, replace(plan, options={**plan.options, **record}))
+
+
+def priced(
+    subject: Subject,
+    budget: str | Sequence[str],
+    options: Options,
+    settings: Settings,
+    progress: Progress = silent,
+) -> tuple[Subject, Mapping[str, Any]]:
+    """The subject with latency among its costs where a profile is given or a budget names it.
+
+    And what the plan records of it, for `Plan.options`. Raises ProfileError, UsageError.
+    """
+    from prunec.runtime.latency.attach import Wanted, names_latency, with_latency
+    from prunec.runtime.latency.kernels import Where
+
+    if settings.profile is None and not names_latency(budget):
+        return subject, {}
+    where = Where(settings.provider, settings.threads)
+    wanted = Wanted(settings.profile, settings.latency_model, where, settings.batch, settings.rules)
+    timed, record = with_latency(subject, options, wanted, progress)
+    return timed, {"latency": dict(record)}
+
+
+def with_rules(subject: Subject, plan: Plan) -> Plan:
+    """The plan with the names of the modules of rules that it was made with."""
     names = list(subject.extensions.names)
     return replace(plan, options={**plan.options, "rules": names}) if names else plan
 
@@ -160,43 +219,9 @@ def plan_for(
 def apply_plan(subject: Subject, plan: Plan) -> ir.Model:
     """Rewrite. Raises PlanError when the plan belongs to another model or was edited badly."""
     check_plan(subject, plan)
-    pruned = rewrite(subject.model, subject.facts, subject.graph, plan.mask(subject.graph))
+    dense = with_zeros(subject.model, zeroed_of(plan))
+    pruned = rewrite(dense, subject.facts, subject.graph, plan.mask(subject.graph))
     return with_calls(pruned, subject.model)
-
-
-def check_plan(subject: Subject, plan: Plan) -> None:
-    """Hold a plan against the model that it claims to be for. Raises PlanError."""
-    missing = [name for name in plan.rules if name not in subject.extensions.names]
-    if missing:
-        raise PlanError(
-            f"$.options.rules: the plan was made with --rules {missing[0]}, which is missing here; "
-            "give it again (the module or its file)"
-        )
-    if plan.graph_sha256 != subject.digest:
-        raise PlanError(
-            f"$.graph_sha256: the plan was made for another model ({plan.graph_sha256[:12]}..., "
-            f"this one is {subject.digest[:12]}...)"
-        )
-    mask = plan.mask(subject.graph)
-    expected = weight_slices(subject.graph, mask)
-    for name in sorted({*expected, *plan.weights}):
-        if dict(expected.get(name, {})) != dict(plan.weights.get(name, {})):
-            raise PlanError(f"$.weights[{name!r}]: does not follow from the hyperedges")
-    counts = plan.counts(subject.graph)
-    for resource, cost in subject.graph.costs.items():
-        true = (cost(subject.graph.dense()), cost(counts))
-        if plan.costs.get(resource) != true:
-            raise PlanError(
-                f"$.costs[{resource!r}]: is {plan.costs.get(resource)}, but the model costs {true}"
-            )
-    for resource in plan.costs:
-        if resource not in subject.graph.costs:
-            raise PlanError(f"$.costs[{resource!r}]: unknown resource")
-    for resource, limit in plan.budget.items():
-        if resource not in plan.costs:
-            raise PlanError(f"$.budget[{resource!r}]: unknown resource")
-        if plan.costs[resource][1] > limit:
-            raise PlanError(f"$.budget[{resource!r}]: {plan.costs[resource][1]} exceeds {limit}")
 
 
 def compile_model(
@@ -209,7 +234,8 @@ def compile_model(
 ) -> Result:
     """Rewrite, prove, measure and write; files appear only when everything holds.
 
-    out, plan_out: where to write, or None. Raises VerificationError, OutputError, PlanError.
+    out, plan_out: where to write, or None. Raises VerificationError, OutputError, PlanError,
+    NotFasterError.
     """
     progress("rewriting")
     pruned = apply_plan(subject, plan)
@@ -230,9 +256,10 @@ def compile_model(
             verification = verify(subject, plan, pruned, staged_model)
             verification.require()
         accuracies = _accuracies(subject, pruned, settings, progress)
-        if settings.bench:
+        if settings.bench or settings.min_speedup is not None:
             progress("measuring latency")
             timings = _bench(subject, pruned, staged_model, settings)
+            _require_speedup(timings, settings.min_speedup)
             timings = _named(timings, str(subject.path or "dense"), str(out or "pruned"))
         if staged_model is not None and subject.path is not None:
             sizes = _sizes(subject.path, staged_model)
@@ -245,7 +272,9 @@ def compile_model(
         bound=plan.bound,
         gap=plan.gap,
         solved_by=plan.components.get("solved_by", ""),
-        diagnostics=subject.graph.diagnostics,
+        proved_by=plan.components.get("proved_by", ""),
+        prices=plan.prices,
+        diagnostics=(*subject.graph.diagnostics, *slow_additions(plan.slow_joins)),
         verification=verification,
         accuracy=accuracies,
         bench=timings,
@@ -295,6 +324,13 @@ def _bench(
         )
 
 
+def _require_speedup(timings: BenchResult, least: float | None) -> None:
+    """The lower end of the interval counts: what noise could explain is no speed-up."""
+    (ratio,) = timings.ratios
+    if least is not None and ratio.low < least:
+        raise NotFasterError(ratio.ratio, ratio.low, least)
+
+
 def _named(timings: BenchResult, dense: str, pruned: str) -> BenchResult:
     """The same with names that last: the files were measured before they moved."""
     first, second = timings.models
@@ -326,62 +362,3 @@ def external_like(model: ir.Model) -> bool | None:
     from prunec.frontends.origin import origin_of
 
     return True if origin_of(model).external else None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file. Raises OutputError."""
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-@contextmanager
-def staged(targets: Sequence[Path], subject: Subject | None = None) -> Iterator[dict[Path, Path]]:
-    """Where to write meanwhile: files move to their targets together, or not at all.
-
-    Yields target -> temporary path in the target's folder (same file system, same base name, so
-    that references to external data hold). Raises OutputError, with the old files untouched.
-    """
-    folders: dict[Path, tempfile.TemporaryDirectory[str]] = {}
-    stage: dict[Path, Path] = {}
-    source = subject.path if subject is not None else None
-    try:
-        for target in targets:
-            if target.is_dir():
-                raise OutputError(f"{target}: is a directory; give a file name")
-            if target.exists() and not target.is_file():
-                # A rename would put a file where a device or a pipe was.
-                raise OutputError(f"{target}: is not a regular file; outputs replace files only")
-            if source is not None and target.exists() and target.samefile(source):
-                raise OutputError(f"{target}: would overwrite the input; choose another --output")
-            parent = target.parent.resolve()
-            if parent not in folders:
-                try:
-                    folders[parent] = tempfile.TemporaryDirectory(prefix=".prunec-", dir=parent)
-                except OSError as error:
-                    raise OutputError(
-                        f"cannot write to {target.parent}: {error.strerror or error}"
-                    ) from error
-            stage[target] = Path(folders[parent].name) / target.name
-        yield stage
-        for target, temporary in stage.items():
-            _move(temporary, target, frozenset(stage.values()))
-    except OutputError as error:
-        text = str(error)
-        for target, temporary in stage.items():
-            text = text.replace(str(temporary), str(target))
-        raise OutputError(text) from error
-    finally:
-        for folder in folders.values():
-            folder.cleanup()
-
-
-def _move(temporary: Path, target: Path, staged_files: frozenset[Path]) -> None:
-    # External data first: a model without its data would be half an output.
-    beside = sorted(set(temporary.parent.glob(f"{glob.escape(temporary.name)}.*")) - staged_files)
-    try:
-        for path in [*beside, temporary]:
-            path.replace(target.parent / path.name)
-    except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error

@@ -219,6 +219,9 @@ def _optional_packages() -> Iterator[Finding]:
         ("pillow", "PIL", "images", "folders of images"),
         ("torch", "torch", "torch", "torch modules as input"),
         ("onnx-graphsurgeon", "onnx_graphsurgeon", "graphsurgeon", "gs.Graph as input"),
+        ("joblib", "joblib", "sweep", "sweeps with several jobs"),
+        ("matplotlib", "matplotlib", "sweep", "plots of sweeps"),
+        ("distributed", "distributed", "dask", "sweeps on a Dask cluster"),
     ):
         if _version(package) is None:
             message = f"not installed; needed for {purpose}"

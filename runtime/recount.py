@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
 import onnx_ir as ir
 
+from prunec.compiler.buffers import computed_times, parts, run_of
 from prunec.compiler.constants import attribute
-from prunec.compiler.control import Branches, Iteration, Scanned, control_of
 from prunec.compiler.facts import Facts
 from prunec.compiler.hypergraph import WeightInfo
 from prunec.compiler.ops import op_key
+from prunec.runtime.liveness import live_peak
 
 Shape = tuple[int, ...]
 Counter = Callable[[ir.Node, Sequence[Shape], Shape], int]
@@ -21,15 +22,18 @@ def recount(
     model: ir.Model,
     facts: Facts,
     weights: Sequence[WeightInfo],
+    held: Mapping[str, int],
     counters: Mapping[str, Counter] | None = None,
 ) -> dict[str, int]:
-    """flops, params and bytes of a model as it stands.
+    """All costs of a model as it stands.
 
-    facts: of this model. weights: of the dense model; names and what counts are taken from there,
-    sizes from `model`. counters: more rows for COUNTERS.
+    facts: of this model. weights, held: of the dense model; names and what counts are taken from
+    there, and which activations have the same size, but sizes from `model`. counters: more rows
+    for COUNTERS.
     """
     table = {**COUNTERS, **(counters or {})}
-    flops = _flops(model.graph, facts, model.opset_imports.get("", 1), table)
+    opset = model.opset_imports.get("", 1)
+    flops = _flops(model.graph, facts, opset, table)
     present = {
         w.value: prod(facts.shapes[w.value])
         for w in weights
@@ -41,6 +45,24 @@ def recount(
         "flops": flops,
         "params": sum(w.elements_per_item * present[w.value] for w in stored),
         "bytes": -(-eighths // 8),
+        **_activations(model.graph, facts, opset, held),
+    }
+
+
+def _activations(
+    graph: ir.Graph, facts: Facts, opset: int, held: Mapping[str, int]
+) -> dict[str, int]:
+    """What is computed, and the most that is live at once in the order of the file."""
+    elements = {name: prod(facts.shapes[name]) for name in held if name in facts.shapes}
+    nbytes = {name: n * facts.dtypes[name].itemsize for name, n in elements.items()}
+    run = run_of(graph, {name: held[name] for name in elements}, facts, opset)
+    return {
+        "activations": sum(
+            times * elements[name]
+            for name, times in computed_times(graph, facts, opset)
+            if name in elements
+        ),
+        "memory": live_peak(run, nbytes),
     }
 
 
@@ -48,7 +70,7 @@ def _flops(graph: ir.Graph, facts: Facts, opset: int, table: Mapping[str, Counte
     """Both branches of an If, unless a constant decides; a loop's body once an iteration."""
     flops = 0
     for node in graph:
-        for body, times in _parts(node, facts, opset):
+        for body, times in parts(node, facts, opset):
             flops += times * _flops(body, facts, opset, table) if times else 0
         counter = table.get(op_key(node))
         # A recurrent node may have no use for its first outputs.
@@ -57,19 +79,6 @@ def _flops(graph: ir.Graph, facts: Facts, opset: int, table: Mapping[str, Counte
         if counter is not None and out is not None and None not in ins:
             flops += counter(node, [s for s in ins if s is not None], out)
     return flops
-
-
-def _parts(node: ir.Node, facts: Facts, opset: int) -> Iterator[tuple[ir.Graph, int]]:
-    """The bodies of a node of control flow, and how often each counts."""
-    match control_of(node, opset, facts.certain()):
-        case Branches(branches, taken):
-            yield from ((b, int(taken is None or taken is b)) for b in branches)
-        case Iteration() as loop:
-            trips = loop.trips(facts.certain())
-            yield loop.body, 1 if trips is None else trips
-        case Scanned() as scan:
-            trips = scan.trips(facts.shapes)
-            yield scan.body, 1 if trips is None else trips
 
 
 def _conv(_: ir.Node, ins: Sequence[Shape], out: Shape) -> int:

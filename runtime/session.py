@@ -97,12 +97,14 @@ def make_session(
     threads: int = 1,
     optimise: bool = True,
     settings: Mapping[str, str] = NO_SETTINGS,
+    trace: Path | None = None,
 ) -> Session:
     """Load a model into onnxruntime.
 
     threads: for one operator; 0 lets onnxruntime choose. settings: session configuration entries
-    of onnxruntime. "cuda" where CUDA cannot run falls back to the CPU and says so. An ir.Model
-    travels through a temporary file: serialised protobuf ends at 2 GB.
+    of onnxruntime. trace: how the file begins that onnxruntime's profiler writes. "cuda" where
+    CUDA cannot run falls back to the CPU and says so. An ir.Model travels through a temporary
+    file: serialised protobuf ends at 2 GB.
     Raises ModelError, MissingDependencyError, UsageError.
     """
     if provider not in PROVIDERS:
@@ -116,6 +118,8 @@ def make_session(
     options.inter_op_num_threads = 1
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
+    if trace is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(trace)
     for key, value in settings.items():
         options.add_session_config_entry(key, value)
     if isinstance(model, ir.Model):
@@ -150,7 +154,7 @@ def _load(ort: Any, source: str | bytes, label: str, options: Any, asked: str) -
         provider=runs,
         fallback="" if runs == asked else _why(asked, present),
         warnings=tuple(log),
-        inputs=tuple(_input_spec(arg) for arg in native.get_inputs()),
+        inputs=tuple(input_spec(arg) for arg in native.get_inputs()),
         outputs=tuple(arg.name for arg in native.get_outputs()),
     )
 
@@ -164,7 +168,8 @@ def _why(asked: str, present: Sequence[str]) -> str:
     )
 
 
-def _input_spec(arg: Any) -> InputSpec:
+def input_spec(arg: Any) -> InputSpec:
+    """What an input of a loaded model looks like; arg: onnxruntime's description."""
     dtype = ELEMENT_TYPES.get(str(arg.type).removeprefix("tensor(").removesuffix(")"))
     if dtype is None:
         # Strings, sequences and exotic floats can be loaded; only feeding them is refused.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from prunec.compiler.walk import initializers, nodes
 from prunec.frontends.functions import inlined
 from prunec.frontends.shapes import infer_facts
 from prunec.passes.gate import Mask, gate
+from prunec.passes.positions import with_zeros
 from prunec.runtime.difference import Failed, numeric, relative
 from prunec.runtime.inputs import Feeds, bound_inputs, model_inputs, random_feeds
 from prunec.runtime.legality import (
@@ -33,6 +34,7 @@ from prunec.runtime.session import make_session
 from prunec.runtime.sizes import other_sizes
 from prunec.runtime.steer import steerable, steered
 from prunec.runtime.subject import Subject, shapers
+from prunec.runtime.thin import zeroed_of
 from prunec.runtime.trial import Dies, require_survival
 from prunec.runtime.widen import runnable
 
@@ -97,7 +99,8 @@ def verify(
     plan belongs to another model; everything else is a failed check.
     """
     mask = plan.mask(subject.graph)
-    stand = runnable(subject, inlined(pruned))
+    zeroed = replace(subject, model=with_zeros(subject.model, zeroed_of(plan)))
+    stand = runnable(zeroed, inlined(pruned))
     ran, flat, note = stand.subject, stand.pruned, stand.note
     tolerance = _tolerance(ran)
     errors: list[float] = []

@@ -64,6 +64,14 @@ def test_the_python_example_runs(folder: Path) -> None:
     assert Path("model.pruned.onnx").stat().st_size < Path("model.onnx").stat().st_size
 
 
+def test_the_example_of_a_sweep_runs(folder: Path) -> None:
+    (code,) = [b for b in blocks("python") if "prunec.sweep(" in b]
+    pytest.importorskip("joblib")
+    space: dict[str, Any] = {}
+    exec(compile(code, "README", "exec"), space)
+    assert [p.label for p in space["found"].points][::3] == ["flops=0.9", "flops=0.3"]
+
+
 def test_the_configuration_file_is_accepted(folder: Path) -> None:
     pytest.importorskip("onnxruntime")
     (text,) = blocks("toml")

@@ -20,7 +20,8 @@ from prunec.compiler.interpret import interpret
 from prunec.compiler.rules import RULES
 from prunec.compiler.spec import parse
 from prunec.passes.criteria import CRITERIA
-from prunec.passes.pipeline import Options, make_plan
+from prunec.passes.options import Options
+from prunec.passes.pipeline import make_plan
 
 RECIPES = Path(__file__).parents[1] / "CONTRIBUTING.md"
 F = np.dtype(np.float32)

@@ -6,9 +6,11 @@ import argparse
 from pathlib import Path
 
 from prunec.tools.main_job import add_model, analyse, beside, check_targets
-from prunec.tools.options import ANALYSING, OUTPUT, PROVING, SAYING, complete_files, run_settings
+from prunec.tools.options import ANALYSING, OUTPUT, PROVING, SAYING
+from prunec.tools.parsing import complete_files
 from prunec.tools.plan_file import blamed_on, read_plan
 from prunec.tools.render import Console
+from prunec.tools.settings import run_settings
 from prunec.tools.summary import report_blocks, report_document
 
 OPTIONS = {

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from prunec.compiler.errors import PrunecError, UsageError
 from prunec.compiler.spec import suggest
-from prunec.tools.options import Parser, add_options, settle
+from prunec.tools.parsing import Parser, add_options, settle
 
 if TYPE_CHECKING:
     from prunec.tools.render import Console
@@ -27,6 +27,8 @@ COMMANDS: Mapping[str, str] = {
     "diff": "compare two plans, or two models",
     "verify": "prove a pruned model against the dense one and the plan",
     "bench": "latency of models, side by side",
+    "sweep": "one scoring, many budgets: a table, a plot, plans and the knee",
+    "profile": "measure what kernels take here, for latency budgets",
     "doctor": "what is installed, what works, how to mend what does not",
 }
 MAIN_JOB = "main_job"
@@ -45,7 +47,7 @@ exit codes:
   2  usage: the command line or the configuration file is wrong
   3  the budget cannot be met, --max-gap is not proven, or nothing can be pruned
   4  verification failed
-  5  bench: not faster
+  5  not faster (bench, --min-speedup)
   130  interrupted
 
 examples:
@@ -199,7 +201,7 @@ class _Version(argparse.Action):
 
 class _Components(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        from prunec.tools.options import components_help
+        from prunec.tools.settings import components_help
 
         print(components_help())
         raise SystemExit(0)

@@ -12,7 +12,7 @@ from prunec.compiler.spec import suggest
 from prunec.tools.options import MAIN, Option
 
 if TYPE_CHECKING:
-    from prunec.passes.pipeline import Override
+    from prunec.passes.options import Override
 
 OVERRIDE_KEYS: Mapping[str, type] = {"align": int, "min_keep": int, "keep": bool}
 
@@ -107,7 +107,7 @@ def _beside(file: Path, text: str) -> str:
 
 
 def _overrides(file: Path, tables: object) -> dict[str, Override]:
-    from prunec.passes.pipeline import Override
+    from prunec.passes.options import Override
 
     if not isinstance(tables, dict):
         raise UsageError(f"{file}: hyperedges: must hold tables such as [hyperedges.'layer1']")
@@ -123,7 +123,7 @@ def _overrides(file: Path, tables: object) -> dict[str, Override]:
             if type(value) is not OVERRIDE_KEYS[key]:
                 kind = "true or false" if key == "keep" else "a whole number"
                 raise UsageError(f"{where}: {key} must be {kind}, not {value!r}")
-            if key != "keep" and isinstance(value, int) and value < 1:
-                raise UsageError(f"{where}: {key} must be at least 1, not {value}")
+            if key != "keep" and isinstance(value, int) and value < (key == "align"):
+                raise UsageError(f"{where}: {key} must be at least {key == 'align':d}, not {value}")
         out[pattern] = Override(**given)
     return out

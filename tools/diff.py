@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from prunec.compiler.errors import UsageError
-from prunec.tools.options import ANALYSING, SAYING, complete_files, run_settings
+from prunec.tools.options import ANALYSING, SAYING
+from prunec.tools.parsing import complete_files
 from prunec.tools.plan_file import looks_like_plan, read_plan
 from prunec.tools.render import Block, Console, Table, quantity
+from prunec.tools.settings import run_settings
 
 OPTIONS = {"analysis": ANALYSING, "output": SAYING}
 Shapes = Mapping[str, tuple[int, ...]]

@@ -6,8 +6,9 @@ import argparse
 
 from prunec.compiler.errors import UsageError
 from prunec.tools.main_job import add_model, analyse
-from prunec.tools.options import FREEING, SAYING, run_settings
+from prunec.tools.options import FREEING, SAYING
 from prunec.tools.render import Console
+from prunec.tools.settings import run_settings
 
 OPTIONS = {"analysis": FREEING, "output": SAYING}
 

@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from prunec.compiler.errors import UsageError
 from prunec.tools.main_job import add_model, analyse
-from prunec.tools.options import FREEING, SAYING, run_settings
+from prunec.tools.options import FREEING, SAYING
 from prunec.tools.render import Block, Console, Table, quantity
+from prunec.tools.settings import run_settings
 from prunec.tools.summary import diagnostic_dicts, diagnostic_lines
 
 if TYPE_CHECKING:
     from prunec.compiler.coverage import Coverage
     from prunec.compiler.hypergraph import Axis, Hypergraph
     from prunec.compiler.reasons import Reason
+    from prunec.runtime.subject import Subject
 
 OPTIONS = {"analysis": FREEING, "output": SAYING}
 FORMATS = ("dot", "graphml")
+CONVENTIONS = ("macs", "2macs", "gator")  # names only: importing the table is slow
 SHOWN_SHARE = 0.00005  # 0.01 %, as shown
 
 
@@ -32,6 +35,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
             const=name,
             help=f"the bipartite graph of hyperedges and axes as {name}, on stdout",
         )
+    parser.add_argument(
+        "--weights",
+        action="store_true",
+        help="show what one channel of each hyperedge weighs in flops and params (Gator's weights) "
+        "and what would go with half of its channels",
+    )
+    parser.add_argument(
+        "--flops-convention",
+        choices=CONVENTIONS,
+        help="count flops and params for --weights as another tool does: 2macs (a multiplication "
+        "and an addition), gator (convolutions, per input pixel, strides as in the first ResNet); "
+        "implies --weights (default: macs)",
+    )
 
 
 def run(space: argparse.Namespace, console: Console) -> int:
@@ -41,13 +57,63 @@ def run(space: argparse.Namespace, console: Console) -> int:
         raise UsageError(f"--{formats[0]} and --{formats[1]} both want stdout; choose one")
     settings = run_settings(space)
     with console.progress() as progress:
-        graph = analyse(space.model, settings, progress).graph
+        subject = analyse(space.model, settings, progress)
+    graph = subject.graph
     if formats and formats[0] in FORMATS:
         console.text(dot(graph) if formats[0] == "dot" else graphml(graph))
         return 0
     document = hypergraph_document(graph)
-    console.result(lambda: {"model": space.model, **document}, _blocks(graph, document))
+    blocks = _blocks(graph, document)
+    if space.weights or space.flops_convention:
+        document["weights"] = weights_document(subject, space.flops_convention or "macs")
+        blocks.append(_weights_table(document["weights"]))
+    console.result(lambda: {"model": space.model, **document}, blocks)
     return 0
+
+
+def weights_document(subject: Subject, convention: str) -> dict[str, Any]:
+    """Gator's weights of every hyperedge at the dense counts, and half-channel reductions.
+
+    weight: share of the total that one channel brings. half: share that goes with half of them.
+    """
+    from prunec.compiler.conventions import CONVENTIONS
+    from prunec.compiler.weights import edge_weights, exact, half_shares
+
+    graph = subject.graph
+    dense = graph.dense()
+    costs = CONVENTIONS[convention](subject.model, subject.facts, graph)
+    weights = {name: edge_weights(cost, dense) for name, cost in costs.items()}
+    halves = {name: half_shares(cost, dense) for name, cost in costs.items()}
+    return {
+        "convention": convention,
+        "totals": {name: exact(cost, dense) for name, cost in costs.items()},
+        "hyperedges": {
+            edge.name: {
+                "size": edge.size,
+                "weight": {name: float(own[e]) for name, own in weights.items()},
+                "half": {name: float(own[e]) for name, own in halves.items()},
+            }
+            for e, edge in enumerate(graph.edges)
+        },
+    }
+
+
+def _weights_table(document: dict[str, Any]) -> Table:
+    names = list(document["totals"])
+    columns = [f"{name} {what}" for name in names for what in ("per channel", "by half")]
+    rows = [
+        (
+            edge,
+            str(about["size"]),
+            *(
+                text
+                for name in names
+                for text in (f"{about['weight'][name]:.3e}", f"{about['half'][name]:.4%}")
+            ),
+        )
+        for edge, about in document["hyperedges"].items()
+    ]
+    return Table(("hyperedge", "size", *columns), rows, frozenset({"size", *columns}))
 
 
 def hypergraph_document(graph: Hypergraph) -> dict[str, Any]:
@@ -57,6 +123,7 @@ def hypergraph_document(graph: Hypergraph) -> dict[str, Any]:
     dense cost; hyperedges meet in products, so shares add up to more than 1. Frozen: what would
     stay without any hyperedge.
     """
+    from prunec.compiler.cost import frozen_part
     from prunec.compiler.coverage import coverage, to_dict
 
     dense = graph.dense()
@@ -96,10 +163,13 @@ def hypergraph_document(graph: Hypergraph) -> dict[str, Any]:
         },
         "costs": totals,
         "frozen_share": {
-            name: _share(cost([0] * len(dense)), totals[name]) for name, cost in graph.costs.items()
+            name: _share(frozen_part(cost, len(dense)), totals[name])
+            for name, cost in graph.costs.items()
         },
         "channels": sum(dense),
         "hyperedges": edges,
+        "branches": [[graph.edges[e].name for e in branch] for branch in graph.branches],
+        "joins": [join.node for join in graph.joins],
         "diagnostics": diagnostic_dicts(graph.diagnostics),
     }
 
@@ -127,6 +197,15 @@ def _blocks(graph: Hypergraph, document: dict[str, Any]) -> list[Block]:
         if rows
         else "no channel of this model can be removed",
     ]
+    if document["branches"]:
+        count, first = len(document["branches"]), ", ".join(document["branches"][0])
+        blocks.append(f"{count} branches may vanish whole with --min-keep 0, the first {first}")
+    if document["joins"]:
+        count = len(set(document["joins"]))
+        blocks.append(
+            f"{count} additions of which operands and result may keep different channels, the "
+            f"first {document['joins'][0]}"
+        )
     if graph.diagnostics:
         blocks.append(diagnostic_lines(graph.diagnostics))
     return blocks

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prunec.compiler.errors import OutputError, UsageError
-from prunec.tools.options import MAIN, choosing_options, complete_files, run_settings
+from prunec.tools.options import MAIN
+from prunec.tools.parsing import complete_files
 from prunec.tools.render import Console
+from prunec.tools.settings import choosing_options, run_settings
 from prunec.tools.summary import report_blocks, report_document
 
 if TYPE_CHECKING:
@@ -76,7 +78,7 @@ def decide(
 
     subject = analyse(space.model, settings, progress)
     progress("choosing what to keep")
-    return subject, plan_for(subject, space.budget, options, settings)
+    return subject, plan_for(subject, space.budget, options, settings, progress)
 
 
 def analyse(

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
-
-from prunec.compiler.errors import UsageError
-from prunec.compiler.spec import suggest
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prunec.passes.pipeline import Options, Override
-    from prunec.runtime.compile import Settings
+    pass
 
 # Names only: importing the components costs more than all of `--help`. A test holds them equal
 # to CRITERIA and SOLVERS.
 COMPONENTS: Mapping[str, tuple[str, ...]] = {
     "criteria": ("magnitude", "bn_scale", "random", "activation"),
     "solvers": ("auto", "milp", "greedy"),
+    "worths": ("share", "equal", "gator"),
+    "objectives": ("separable", "pairwise"),
+    "pairwise solvers": ("auto", "lagrangian", "milp", "greedy"),
 }
+LATENCY_MODELS = ("lut", "m5", "m6", "half-edge")
 Convert = Callable[[str], Any]
 
 
@@ -84,6 +84,17 @@ def seconds(text: str) -> float:
     return number
 
 
+def speedup(text: str) -> float:
+    """A positive factor."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a factor above 0, such as 1.05, not {text!r}")
+    return number
+
+
 def numbers(text: str) -> tuple[float, ...]:
     """Numbers with commas between them."""
     try:
@@ -97,13 +108,24 @@ CHOOSING: tuple[Option, ...] = (
     Option(
         "budget",
         "what the result may cost at most; several with commas or by repeating. R is flops, macs, "
-        "params or bytes. flops and macs are the same resource: one multiply-accumulate = 1. "
-        "params: elements of weights, quantised ones included, without running statistics, scales "
-        "and zero points. bytes: of those weights, 4 bits as half a byte. "
-        "V up to 1 is a ratio of the dense model's total over the whole graph (0.46 or 46%%); "
-        "larger ones are absolute (1.9G, 4MB)",
+        "params, bytes, activations, memory or latency. flops and macs are the same resource: one "
+        "multiply-accumulate = 1. params: elements of weights, quantised ones included, without "
+        "running statistics, scales and zero points. bytes: of those weights, 4 bits as half a "
+        "byte. activations: elements that nodes compute. memory: bytes of activations that are "
+        "live at once, at the peak. V up to 1 is a ratio of the dense model's total over the whole "
+        "graph (0.46 or 46%%); larger ones are absolute (1.9G, 4MB). latency: what onnxruntime "
+        "takes for one run, predicted from a profile (0.6, 8ms, 500us)",
         metavar="R=V[,R=V]",
         many=True,
+    ),
+    Option(
+        "objective",
+        "what is maximised: separable, a sum of scores of single channels; pairwise, the sum of "
+        "|W| over the kept pairs of output and input channels of every weight, each weight divided "
+        "by its Frobenius norm (normalise=none|sum|hyperedge for another way); then --score and "
+        "--worth have no say",
+        metavar="SPEC",
+        default="separable",
     ),
     Option(
         "score",
@@ -115,7 +137,8 @@ CHOOSING: tuple[Option, ...] = (
     Option(
         "solver",
         f"one of {', '.join(COMPONENTS['solvers'])}, with options in braces: "
-        "milp{backend=cbc,gap=0.001,time_limit=30}",
+        "milp{backend=cbc,gap=0.001,time_limit=30}; with --objective pairwise one of "
+        f"{', '.join(COMPONENTS['pairwise solvers'])}: lagrangian{{kicks=100,seed=1}}",
         metavar="SPEC",
         default="auto",
     ),
@@ -125,7 +148,14 @@ CHOOSING: tuple[Option, ...] = (
         whole(1),
         "N",
     ),
-    Option("min_keep", "keep at least N channels per hyperedge", whole(1), "N", default=1),
+    Option(
+        "min_keep",
+        "keep at least N channels per hyperedge; 0 lets whole residual branches vanish, all other "
+        "hyperedges keep 1",
+        whole(0),
+        "N",
+        default=1,
+    ),
     Option(
         "keep", "leave hyperedges alone whose name or weights match", metavar="REGEX", many=True
     ),
@@ -138,7 +168,45 @@ CHOOSING: tuple[Option, ...] = (
         "X",
         default=1.0,
     ),
+    Option(
+        "worth",
+        f"what a hyperedge is worth as a whole, one of {', '.join(COMPONENTS['worths'])}: its "
+        "share of the budgeted costs, the same for all, or Gator's weights gator{resource=params}",
+        metavar="SPEC",
+        default="share",
+    ),
+    Option(
+        "edge_multipliers",
+        "a JSON file of factors by hyperedge name: its channels count as so many times as dear as "
+        "their cost says",
+        metavar="PATH",
+        file=True,
+    ),
+    Option(
+        "gamma",
+        "with --kernel-positions per-filter: channels may cost 1 / gamma of the budget in flops "
+        "and params, zeroed positions make up for the rest; 1 zeroes nothing",
+        share,
+        "X",
+        default=0.8,
+    ),
     Option("max_gap", "fail unless the optimality gap is proven to be at most G", share, "G"),
+    Option(
+        "profile",
+        "a file of `prunec profile` with the times that a latency budget adds up; without it they "
+        "are measured for this run, which takes from seconds to minutes",
+        metavar="PATH",
+        file=True,
+    ),
+    Option(
+        "latency_model",
+        "how latency follows from what was measured: lut (a staircase through the measurements), "
+        "m5, m6 (polynomials of each kernel's channels), half-edge (FLOPs with a factor per "
+        "hyperedge)",
+        choices=LATENCY_MODELS,
+        default="lut",
+    ),
+    Option("batch", "of latency budgets, for symbolic first dimensions", whole(1), "N"),
 )
 ANALYSING: tuple[Option, ...] = (
     Option(
@@ -172,6 +240,21 @@ FREEING: tuple[Option, ...] = (
         bool,
         default=False,
     ),
+    Option(
+        "decouple",
+        "let a residual branch write other channels than the stream carries, and blocks read fewer "
+        "than arrive; costs a Pad or a Gather where they differ; needs --objective pairwise",
+        bool,
+        default=False,
+    ),
+    Option(
+        "kernel_positions",
+        "what may leave of convolution kernels: none; layer: whole rows and columns, the same for "
+        "all filters of a layer, so that 3x3 becomes 1x3, 3x1 or 1x1, which runs faster; "
+        "per-filter: other positions for each filter, which are zeroed and save no time",
+        choices=("none", "layer", "per-filter"),
+        default="none",
+    ),
 )
 DATA: tuple[Option, ...] = (
     Option(
@@ -188,11 +271,20 @@ DATA: tuple[Option, ...] = (
 )
 RUNNING: tuple[Option, ...] = (
     Option("threads", "of onnxruntime; 0 lets it choose", whole(0), "N", default=1),
-    Option("provider", "where models run", choices=("cpu", "cuda"), default="cpu"),
+    Option(
+        "provider", "where models run", choices=("cpu", "cuda"), short="--device", default="cpu"
+    ),
 )
 PROVING: tuple[Option, ...] = (
     Option("verify", "prove the result equal to the gated dense model", bool, default=True),
     Option("bench", "measure the latency of both models", bool, default=False),
+    Option(
+        "min_speedup",
+        "measure, and write nothing (exit code 5) unless the result is at least X times as fast, "
+        "by the lower end of the 95 %% interval",
+        speedup,
+        "X",
+    ),
     *RUNNING,
 )
 OUTPUT = Option(
@@ -217,135 +309,3 @@ MAIN: Mapping[str, tuple[Option, ...]] = {
     "proof and measurement": PROVING,
     "output": (OUTPUT, PLAN_OUT, *SAYING),
 }
-
-
-class Parser(argparse.ArgumentParser):
-    """Reports through UsageError, with the nearest option that exists."""
-
-    def __init__(self, **about: Any) -> None:
-        about.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(allow_abbrev=False, **about)
-
-    def error(self, message: str) -> NoReturn:
-        """Raise UsageError."""
-        raise UsageError(f"{message.replace('argument ', '', 1)} (see {self.prog} --help)")
-
-    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
-        """Parse everything. Raises UsageError."""
-        before = argv[: argv.index("--")] if "--" in argv else argv
-        for word in before:
-            name = word.partition("=")[0]
-            if name.startswith("--") and name not in self._option_string_actions:
-                known = [o for o in self._option_string_actions if o.startswith("--")]
-                raise UsageError(f"unknown option {name!r}{suggest(name, known)}")
-        space, rest = self.parse_known_args(argv)
-        if rest:
-            what = "option" if rest[0].startswith("-") else "argument"
-            raise UsageError(f"unexpected {what} {rest[0]!r} (see {self.prog} --help)")
-        return space
-
-
-def add_options(parser: argparse.ArgumentParser, title: str, options: Iterable[Option]) -> None:
-    """Add a group of options; values that are not given stay None."""
-    group = parser.add_argument_group(title)
-    for option in options:
-        text = option.help
-        if option.default not in (None, False, 0) and option.convert is not bool:
-            text += f" (default: {option.default})"
-        names = [option.flag] if option.short is None else [option.short, option.flag]
-        common: dict[str, Any] = {"dest": option.key, "default": None, "help": text}
-        if option.convert is None:
-            group.add_argument(*names, action="count", **common)
-        elif option.convert is bool and option.key in ("json", "quiet"):
-            group.add_argument(*names, action="store_const", const=True, **common)
-        elif option.convert is bool:
-            text = text + (" (default)" if option.default else "")
-            common["help"] = text
-            group.add_argument(*names, action=argparse.BooleanOptionalAction, **common)
-        else:
-            action = group.add_argument(
-                *names,
-                action="append" if option.many else "store",
-                type=option.convert,
-                metavar=option.metavar,
-                choices=option.choices,
-                **common,
-            )
-            if option.file:
-                complete_files(action)
-
-
-def complete_files(action: argparse.Action) -> None:
-    """Let the shell offer file names for this argument."""
-    # shtab reads this attribute; its values are names of shell functions (shtab.FILE).
-    action.complete = {"bash": "_shtab_compgen_files", "zsh": "_files"}  # type: ignore[attr-defined]
-
-
-def settle(space: argparse.Namespace, options: Iterable[Option]) -> None:
-    """Put the defaults where neither the command line nor the configuration says anything."""
-    for option in options:
-        if getattr(space, option.key, None) is None:
-            setattr(space, option.key, () if option.many else option.default)
-
-
-def choosing_options(space: argparse.Namespace, overrides: Mapping[str, Override]) -> Options:
-    """How to choose. Raises UsageError for unknown components."""
-    from prunec.compiler.extensions import extended
-    from prunec.compiler.spec import parse
-    from prunec.passes.criteria import CRITERIA
-    from prunec.passes.pipeline import Options
-    from prunec.passes.solvers import SOLVERS
-
-    return Options(
-        criterion=parse(space.score, extended(CRITERIA, "prunec.criteria"), "criterion"),
-        solver=parse(space.solver, extended(SOLVERS, "prunec.solvers"), "solver"),
-        align=space.align,
-        min_keep=space.min_keep,
-        keep=tuple(space.keep),
-        only=tuple(space.only),
-        overrides=overrides,
-        max_gap=space.max_gap,
-        exponent=space.exponent,
-    )
-
-
-def run_settings(space: argparse.Namespace) -> Settings:
-    """What to do besides choosing; options that a command does not have keep their defaults."""
-    from prunec.compiler.freedom import Freedom
-    from prunec.frontends.bindings import parse_shapes
-    from prunec.runtime.compile import Settings
-    from prunec.runtime.data import DataSpec
-
-    known = vars(space)
-    data = None
-    if known.get("data") is not None:
-        data = DataSpec(
-            path=space.data,
-            mean=space.mean or (),
-            std=space.std or (),
-            resize=space.resize,
-            limit=space.samples,
-        )
-    elif any(known.get(key) is not None for key in ("mean", "std", "resize", "samples")):
-        raise UsageError("--mean, --std, --resize and --samples need --data")
-    direct = ("verify", "bench", "strict", "provider", "threads")
-    return Settings(
-        shapes=parse_shapes(space.shape),
-        data=data,
-        rules=tuple(known.get("rules") or ()),
-        freedom=Freedom(**{k: bool(known.get(k)) for k in ("residual", "heads")}),
-        **{key: known[key] for key in direct if key in known},
-    )
-
-
-def components_help() -> str:
-    """Every criterion and solver with its options, their defaults and what it does."""
-    from prunec.compiler.spec import describe
-    from prunec.passes.criteria import CRITERIA
-    from prunec.passes.solvers import SOLVERS
-
-    parts = (("criteria (--score)", CRITERIA), ("solvers (--solver)", SOLVERS))
-    return "\n\n".join(
-        f"{title}:\n" + "\n".join(f"  {line}" for line in describe(table).splitlines())
-        for title, table in parts
-    )

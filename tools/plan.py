@@ -7,8 +7,9 @@ from pathlib import Path
 
 from prunec.compiler.errors import UsageError
 from prunec.tools.main_job import add_config, add_model, beside, check_targets, decide
-from prunec.tools.options import CHOOSING, DATA, FREEING, RUNNING, SAYING, Option, run_settings
+from prunec.tools.options import CHOOSING, DATA, FREEING, RUNNING, SAYING, Option
 from prunec.tools.render import Console
+from prunec.tools.settings import run_settings
 from prunec.tools.summary import plan_blocks, plan_document
 
 OPTIONS = {
@@ -48,7 +49,7 @@ def run(space: argparse.Namespace, console: Console) -> int:
     with console.progress() as progress:
         subject, plan = decide(space, settings, progress)
         if not to_stdout:
-            from prunec.runtime.compile import staged, write_text
+            from prunec.runtime.stage import staged, write_text
 
             with staged([out], subject) as stage:
                 write_text(stage[out], plan.to_json())

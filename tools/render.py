@@ -153,8 +153,12 @@ def quantity(resource: str, amount: int) -> str:
 
     >>> quantity("flops", 40551040), quantity("bytes", 272474), quantity("params", 512)
     ('40.55 M', '272.5 kB', '512')
+    >>> quantity("latency", 8_030_000)
+    '8.03 ms'
     """
-    unit = "B" if resource == "bytes" else ""
+    if resource == "latency":
+        return duration(amount * 1e-9)
+    unit = "B" if resource in ("bytes", "memory") else ""
     for power, prefix in ((4, "T"), (3, "G"), (2, "M"), (1, "k")):
         if amount >= 1000**power:
             return f"{amount / 1000**power:.4g} {prefix}{unit}"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from prunec.runtime.verify import Verification
 
 SHOWN_DIAGNOSTICS = 5
-ORDER = ("flops", "params", "bytes")
+ORDER = ("flops", "params", "bytes", "activations", "memory")
 
 
 def report_document(
@@ -39,6 +39,7 @@ def removed(plan: Plan) -> dict[str, int]:
     return {
         "hyperedges": len(edges),
         "hyperedges_narrowed": sum(len(e.positions) < e.size for e in edges),
+        "hyperedges_removed": sum(not e.positions for e in edges),
         "channels": sum(e.size for e in edges),
         "channels_removed": sum(e.size - len(e.positions) for e in edges),
     }
@@ -87,6 +88,8 @@ def plan_document(
         "bound": plan.bound,
         "gap": plan.gap,
         "solver": plan.components.get("solved_by", ""),
+        "proved_by": plan.components.get("proved_by", ""),
+        "prices": dict(plan.prices),
         "diagnostics": diagnostic_dicts(diagnostics),
     }
 
@@ -139,19 +142,44 @@ def check_table(verification: Verification) -> Table:
     return Table(("check", "result", "evidence"), rows)
 
 
+def zeroed_text(thinned: Mapping[str, Any]) -> str:
+    """What kernel positions per filter come to."""
+    counted = ", ".join(
+        f"{name} {quantity(name, thinned['effective'][name])} of at most {quantity(name, limit)}"
+        for name, limit in thinned["limits"].items()
+    )
+    weights = len(thinned["zeroed"])
+    return f"kernel positions in {weights} weights; counted without them {counted}; saves no time"
+
+
 def _choice(plan: Plan) -> Iterator[tuple[str, str]]:
     count = removed(plan)
     yield (
         "removed",
         f"{count['channels_removed']} of {count['channels']} channels, "
-        f"in {count['hyperedges_narrowed']} of {count['hyperedges']} hyperedges",
+        f"in {count['hyperedges_narrowed']} of {count['hyperedges']} hyperedges"
+        + (f", {count['hyperedges_removed']} of them whole" * bool(count["hyperedges_removed"])),
     )
+    thinned = plan.options.get("kernel_positions")
+    if isinstance(thinned, dict):
+        yield "zeroed", zeroed_text(thinned)
     yield "objective", f"{plan.objective:.6g}"
-    yield "bound", "none" if plan.bound is None else f"{plan.bound:.6g}"
+    prover = plan.components.get("proved_by", "")
+    by = f" (proven by {prover})" if prover else ""
+    yield "bound", "none" if plan.bound is None else f"{plan.bound:.6g}{by}"
     yield "gap", "not proven" if plan.gap is None else f"{plan.gap:.4%}"
     solver, by = plan.components.get("solver", ""), plan.components.get("solved_by", "")
+    for resource, price in plan.prices.items():
+        share = f", {price / plan.objective:.2%}" if plan.objective > 0 else ""
+        yield (
+            "price",
+            f"one more percent of {resource} would buy {price:.3g} of the objective{share}",
+        )
     yield "solver", solver if solver == by else f"{solver} (answered by {by})"
-    yield "criterion", plan.components.get("criterion", "")
+    if "objective" in plan.components:
+        yield "importance", plan.components["objective"]
+    else:
+        yield "criterion", plan.components.get("criterion", "")
 
 
 def _measured(report: Report) -> Iterator[tuple[str, str, str, str]]:

@@ -6,9 +6,11 @@ import argparse
 from pathlib import Path
 
 from prunec.tools.main_job import add_model, analyse
-from prunec.tools.options import ANALYSING, SAYING, Option, complete_files, run_settings, whole
+from prunec.tools.options import ANALYSING, SAYING, Option, whole
+from prunec.tools.parsing import complete_files
 from prunec.tools.plan_file import blamed_on, read_plan
 from prunec.tools.render import Console
+from prunec.tools.settings import run_settings
 from prunec.tools.summary import check_table, cost_table
 
 FAILED = 4
@@ -34,7 +36,7 @@ def run(space: argparse.Namespace, console: Console) -> int:
     plan = read_plan(Path(space.plan))
     with console.progress() as progress:
         from prunec.frontends.onnx import load
-        from prunec.runtime.compile import check_plan
+        from prunec.runtime.check_plan import check_plan
         from prunec.runtime.verify import verify
 
         subject = analyse(space.dense, settings, progress, plan)

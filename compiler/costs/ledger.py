@@ -18,7 +18,16 @@ class StoredTensor:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """multiplications: (scale, axes) per op that multiplies and sums. parameters: weights."""
+    """multiplications: (scale, axes) per op that multiplies and sums. parameters: weights.
+
+    multiplied_by: the node of each multiplication. buffers: kinds of activations, in bytes per
+    element. computed: (buffer, how often) for what nodes compute. moments: (buffer, how many are
+    live) whenever more memory is taken.
+    """
 
     multiplications: tuple[tuple[int, tuple[Linear, ...]], ...]
     parameters: tuple[StoredTensor, ...]
+    multiplied_by: tuple[str, ...] = ()
+    buffers: tuple[StoredTensor, ...] = ()
+    computed: tuple[tuple[int, int], ...] = ()
+    moments: tuple[tuple[tuple[int, int], ...], ...] = ()

@@ -7,16 +7,19 @@ from collections.abc import Mapping, Sequence
 from prunec.compiler.labels import AxisLabels, Coupler, Labels
 from prunec.compiler.reasons import Reason
 from prunec.compiler.site import Rule, Site, Unsupported, product, stay
+from prunec.compiler.windows import slide
 
 
 def conv(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequence[AxisLabels]:
     """``x (N, C, *S), w (M, C/g, *K), b (M,) -> y (N, M, *S')``; ONNX Conv."""
     x, w, *bias = ins
     groups = site.attr("group", 1)
+    kernel = slide(site, w[2:], c)
     # Costs come first: they count even where what follows turns out to be unsupported.
-    c.macs(w[0], w[1], scale=site.batch * product(site.out_space) * product(site.kernel))
+    positions = 1 if kernel else product(site.kernel)
+    c.macs(w[0], w[1], *kernel, scale=site.batch * product(site.out_space) * positions)
     _group_inputs(site, x[1], w[1], w[0], groups, c)
-    _finish(site, x, w[0], (*w[2:],), bias, c)
+    _finish(site, x, w[0], () if kernel else w[2:], bias, c)
     return [(x[0], w[0], *stay(site.out_space, c))]
 
 
@@ -24,8 +27,9 @@ def conv_transpose(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequenc
     """``x (N, C, *S), w (C, M/g, *K), b (M,) -> y (N, M, *S')``; ONNX ConvTranspose."""
     x, w, *bias = ins
     groups = site.attr("group", 1)
-    space = site.batch * product(site.in_shapes[0][2:]) * product(site.kernel)
-    c.macs(w[0], w[1], scale=space)
+    kernel = slide(site, w[2:], c)
+    space = site.batch * product(site.in_shapes[0][2:])
+    c.macs(w[0], w[1], *kernel, scale=space if kernel else space * product(site.kernel))
     _sum_over(site, x[1], w[0], c)
     out = w[1]
     if groups > 1 and len(w[0]) == groups:  # depthwise: channel k feeds output block k
@@ -38,7 +42,7 @@ def conv_transpose(site: Site, ins: Sequence[AxisLabels], c: Coupler) -> Sequenc
         c.tie(out.reshape(groups, -1), w[1], "same position in every group")
         blocks = w[0].reshape(groups, -1)
         c.tie(blocks, blocks[0], "same position in every group")
-    _finish(site, x, out, (*w[2:],), bias, c)
+    _finish(site, x, out, () if kernel else w[2:], bias, c)
     return [(x[0], out, *stay(site.out_space, c))]
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from prunec.compiler.encoding import Encoding
 from prunec.compiler.errors import ModelError
-from prunec.compiler.hypergraph import Axis, Groups, Hypergraph
+from prunec.compiler.hypergraph import Axis, Groups, Hypergraph, WeightInfo
 from prunec.compiler.problem import FloatArray
 from prunec.passes.decode import Look, contents_of, decoded
 
@@ -42,6 +42,21 @@ def axis_sums(
             if not np.isfinite(sums).all():
                 raise ModelError(f"weight {weight.value} holds NaN or infinite numbers; repair it")
             yield (weight.value, k), graph.axes[weight.value, k], sums
+
+
+def joint_sums(
+    array: NDArray[Any], weight: WeightInfo, look: Look, axes: Sequence[int]
+) -> FloatArray:
+    """``sum |w|`` of one stored tensor over all axes but these (one or two), float64.
+
+    Works on a block of rows at a time, so that memory holds little more than the result.
+    """
+    rows = max(1, BLOCK_ELEMENTS // max(1, prod(weight.shape[1:])))
+    parts = [
+        _block(_numbers(array, weight.encoding, look, slice(first, first + rows)), 1, list(axes))
+        for first in range(0, weight.shape[0], rows)
+    ]
+    return np.concatenate(parts) if axes[0] == 0 else np.asarray(np.sum(parts, axis=0))
 
 
 def _numbers(

@@ -23,12 +23,12 @@ class Auto:
 
     def __call__(self, problem: Problem, start: tuple[int, ...] | None) -> Solution:
         """Solve; `start` competes with greedy's answer."""
-        quick = Greedy()(problem, start)
+        quick = Greedy(bound=False)(problem, start)
         if quick.status in (Status.INFEASIBLE, Status.OPTIMAL):
             return quick
-        exact = self._milp()(problem, quick.counts)
-        if not exact.counts or exact.objective < quick.objective:
-            return replace(quick, bound=exact.bound)
+        exact = self._milp()(problem, quick.counts or None)
+        if quick.counts and (not exact.counts or exact.objective < quick.objective):
+            return replace(quick, bound=exact.bound, proof=exact.proof, prices=exact.prices)
         # `solver` names who found the choice; the proof is milp's in any case.
         return replace(exact, solver=quick.solver) if exact.counts == quick.counts else exact
 

@@ -91,6 +91,10 @@ def test_costs_are_counts_of_the_dense_model() -> None:
         "flops": macs,
         "params": params,
         "bytes": 4 * params,
+        # Convolution, norm and Relu twice, pool and Gemm; Flatten shows what is there.
+        "activations": 3 * 16 * 8 + 2 * 16 * 6 + 6 + 5,
+        # What the second convolution reads and writes; the norm and the Relus work in place.
+        "memory": 4 * (16 * 8 + 16 * 6),
     }
 
 

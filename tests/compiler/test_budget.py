@@ -57,7 +57,7 @@ def test_the_same_budget_twice_is_one() -> None:
         ("flops=1.5", "a ratio is at most 1"),
         ("flops=999", "a ratio is at most 1"),
         ("flops=1234.5", "a whole number"),
-        ("flops=4MB", "bytes are a unit of the resource 'bytes' only"),
+        ("flops=4MB", "bytes are a unit of the resources 'bytes' and 'memory' only"),
         ("bytes=4XB", "unknown unit 'xb'"),
         ("flops=0.5,flops=0.4", "contradictory budgets: flops is given twice"),
         ("flops=0.5,macs=0.4", "contradictory budgets: flops is given twice"),
@@ -67,4 +67,32 @@ def test_the_same_budget_twice_is_one() -> None:
 def test_a_bad_budget_says_what_is_wrong(text: str, message: str) -> None:
     with pytest.raises(UsageError) as error:
         parse_budget(text, DENSE)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("0.6", 4_800_000),
+        ("60%", 4_800_000),
+        ("8ms", 8_000_000),
+        ("500 us", 500_000),
+        ("2S", 2 * 10**9),
+    ],
+)
+def test_a_latency_is_a_ratio_or_a_time(text: str, limit: int) -> None:
+    assert parse_budget(f"latency={text}", {"latency": 8_000_000}) == (Limit("latency", limit),)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("8", "a time needs a unit (8ms, 500us)"),
+        ("8k", "unknown unit 'k'; known: ns, us, ms, s"),
+        ("0ms", "must be greater than 0"),
+    ],
+)
+def test_a_latency_without_a_unit_of_time_is_refused(text: str, message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        parse_budget(f"latency={text}", {"latency": 8_000_000})
     assert message in str(error.value)

@@ -110,3 +110,9 @@ def test_a_channel_that_nothing_makes_says_so() -> None:
 def test_an_unknown_axis_is_an_error(value: str, axis: int, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         lines(chain(), value, axis)
+
+
+def test_a_hyperedge_says_whether_all_of_it_may_leave() -> None:
+    assert "    all may leave with --min-keep 0" in lines(residual(), "block.a.weight", 0)
+    (why,) = [line for line in lines(residual(), "stem.weight", 0) if "--min-keep" in line]
+    assert why.startswith("    one of them stays, even with --min-keep 0: output ")

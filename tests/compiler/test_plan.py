@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -42,6 +43,19 @@ def test_a_plan_comes_back_from_its_text() -> None:
     assert Plan.from_json(PLAN.to_json()).to_json() == PLAN.to_json()
 
 
+def test_prices_come_back_and_are_left_out_where_there_are_none() -> None:
+    """Plans of the first version have none: they are read, and written as they were."""
+    priced = replace(PLAN, prices={"flops": 0.0051, "params": 0.0})
+    assert Plan.from_json(priced.to_json()) == priced
+    assert "prices" not in json.loads(PLAN.to_json())
+
+
+@pytest.mark.parametrize("price", [-1, "x", True, None])
+def test_a_price_is_a_number(price: object) -> None:
+    with pytest.raises(PlanError, match=r"\$\.prices\['flops'\]: must be a number"):
+        Plan.from_json(edited("prices", {"flops": price}))
+
+
 def test_one_hyperedge_a_line_sorted() -> None:
     lines = PLAN.to_json().splitlines()
     assert '    "b:0": {"count": 1, "kept": "1", "size": 3},' in lines
@@ -74,6 +88,7 @@ def test_ranges_that_do_not_ascend_are_refused(text: str) -> None:
         ("graph_sha256", ..., "$.graph_sha256: missing"),
         ("hyperedges", [], "$.hyperedges: has the wrong type (list)"),
         ("extra", 1, "$.extra: unknown field"),
+        ("prices", [], "$.prices: has the wrong type (list)"),
         ("objective", None, "$.objective: has the wrong type (NoneType)"),
         ("bound", "x", "$.bound: has the wrong type (str)"),
         ("components|solver", 3, "$.components['solver']: must be text"),
@@ -87,7 +102,7 @@ def test_ranges_that_do_not_ascend_are_refused(text: str) -> None:
         ("hyperedges|b:0|kept", 3, "$.hyperedges['b:0'].kept: must be text"),
         ("hyperedges|b:0|kept", "x", "$.hyperedges['b:0'].kept: 'x' is not a position"),
         ("hyperedges|b:0|kept", "2,1", "$.hyperedges['b:0'].kept: '1' is not ascending"),
-        ("hyperedges|b:0|kept", "", "$.hyperedges['b:0'].kept: at least one"),
+        ("hyperedges|b:0|kept", "", "$.hyperedges['b:0'].count: is 1, but 0 positions are kept"),
         ("hyperedges|b:0|kept", "3", "$.hyperedges['b:0'].kept: position 3 is outside of size 3"),
         ("hyperedges|b:0|count", 2, "$.hyperedges['b:0'].count: is 2, but 1 positions are kept"),
         ("weights|b", [], "$.weights['b']: must be an object of axes"),

@@ -174,6 +174,16 @@ def test_gather_indices_become_ranks() -> None:
     assert stored(out)[node(out, "Gather").input[1]].tolist() == [2, 1, 0]
 
 
+def test_a_single_gather_index_becomes_a_rank() -> None:
+    """An index without axes of its own stays one: numpy's scalars are no arrays."""
+    b, x = image(6)
+    one = b.add("Gather", [x, b.store(np.array(3, np.int64))], (1, 2, 2), axis=1)
+    b.output(one)
+    out = pruned(head(b, x), e0=[0, 3, 5])
+    index = stored(out)[node(out, "Gather").input[1]]
+    assert (index.shape, int(index)) == ((), 1)
+
+
 def test_a_weight_in_a_constant_node_is_sliced() -> None:
     b, x = image(6)
     array = np.arange(24, dtype=np.float32).reshape(4, 6, 1, 1)

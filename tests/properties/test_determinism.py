@@ -14,9 +14,11 @@ from nets import chain, joined, residual
 from properties.graphs import one_block, random_graph
 
 from prunec.compiler.errors import PrunecError
+from prunec.compiler.freedom import Freedom
 from prunec.compiler.plan import Plan
 from prunec.frontends.onnx import graph_digest, load, to_proto
-from prunec.passes.pipeline import Options
+from prunec.passes.options import Options
+from prunec.passes.pairwise import PAIRWISE_SOLVERS, Pairwise
 from prunec.passes.solvers.greedy import Greedy
 from prunec.runtime.compile import Settings, apply_plan, plan_for
 from prunec.runtime.subject import open_model
@@ -32,6 +34,16 @@ MODELS = {
         name: lambda name=name: one_block(name, 0)
         for name in ("gather", "shuffle", "split_and_add")
     },
+    "closed": residual,
+    "decoupled": residual,
+    "kernels": residual,
+}
+FREEDOMS = {"decoupled": Freedom(decouple=True), "kernels": Freedom(kernels=True)}
+OPTIONS = {
+    "closed": Options(
+        solver=Greedy(), align=1, min_keep=0, multipliers={"block.a.weight:0": 100.0}
+    ),
+    "decoupled": Options(solver=PAIRWISE_SOLVERS["greedy"](), objective=Pairwise(), align=1),
 }
 
 
@@ -88,9 +100,11 @@ def test_the_digest_ignores_float_weights_only() -> None:
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_golden_plans_are_replayed(name: str) -> None:
-    subject = open_model(MODELS[name]())
-    options = Options(solver=Greedy(), align=1)
-    plan = plan_for(subject, "flops=0.6", options, Settings())
+    freedom = FREEDOMS.get(name, Freedom())
+    subject = open_model(MODELS[name](), freedom=freedom)
+    options = OPTIONS.get(name, Options(solver=Greedy(), align=1))
+    budget = "flops=0.25" if name == "closed" else "flops=0.6"
+    plan = plan_for(subject, budget, options, Settings(freedom=freedom))
     body = json.loads(plan.to_json())
     body["versions"] = {}
     text = Plan.from_json(json.dumps(body)).to_json()

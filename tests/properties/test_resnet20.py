@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from prunec.compiler.freedom import Freedom
 from prunec.runtime.subject import open_model
 
 MODEL = Path(__file__).parents[2].parent / "shared" / "models" / "resnet20-cifar10.onnx"
@@ -43,3 +44,14 @@ def test_streams_and_inner_layers_are_the_hyperedges(subject) -> None:
 def test_costs_are_those_of_the_dense_network(subject) -> None:
     graph = subject.graph
     assert graph.costs["flops"](graph.dense()) == 40_551_040
+
+
+def test_decoupled_streams_have_the_published_variables() -> None:
+    """The published form has 691 written and 336 read channels, the image's 3 among them.
+
+    Where the shortcut is padded (16 and 32 channels) read and written are one variable.
+    """
+    graph = open_model(MODEL, freedom=Freedom(decouple=True)).graph
+    assert graph.number_of_groups == 691 + 336 - 3 - 16 - 32
+    assert len(graph.joins) == 9
+    assert {join.owned for join in graph.joins} == {(True, False)}

@@ -12,7 +12,7 @@ from texts import weight, written
 
 from prunec.compiler.coverage import coverage
 from prunec.compiler.freedom import Freedom
-from prunec.passes.pipeline import Options
+from prunec.passes.options import Options
 from prunec.passes.solvers.greedy import Greedy
 from prunec.runtime.compile import Settings, apply_plan, plan_for
 from prunec.runtime.subject import Subject, open_model

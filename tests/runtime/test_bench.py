@@ -35,6 +35,14 @@ def test_every_model_gets_as_many_samples_and_a_ratio_to_the_first(paths: list[P
     assert first.bytes == paths[0].stat().st_size
 
 
+def test_memory_is_what_one_run_allocates(paths: list[Path]) -> None:
+    (small,) = bench(paths[:1], rounds=1, memory=True).models
+    (large,) = bench(paths[:1], rounds=1, memory=True, batch=8).models
+    assert small.allocated
+    assert large.allocated == pytest.approx(8 * small.allocated, rel=0.5)
+    assert bench(paths[:1], rounds=1).models[0].allocated is None
+
+
 def test_time_ends_the_rounds_but_not_before_five(paths: list[Path]) -> None:
     assert bench(paths[:1], rounds=1000, seconds=1e-9).rounds == 5
 

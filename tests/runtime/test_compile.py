@@ -11,10 +11,11 @@ from prunec.compiler.errors import ModelError, OutputError, PlanError, UsageErro
 from prunec.compiler.plan import Plan
 from prunec.frontends.onnx import to_proto
 from prunec.passes.criteria.activation import Activation
-from prunec.passes.pipeline import Options
+from prunec.passes.options import Options
 from prunec.passes.solvers.greedy import Greedy
 from prunec.runtime import compile as compiling
-from prunec.runtime.compile import Settings, check_plan, compile_model, plan_for
+from prunec.runtime.check_plan import check_plan
+from prunec.runtime.compile import Settings, compile_model, plan_for
 from prunec.runtime.subject import Subject, open_model
 
 pytest.importorskip("onnxruntime")

@@ -11,7 +11,7 @@ import pytest
 from texts import weight, written
 
 from prunec.frontends.onnx import load, save
-from prunec.passes.pipeline import Options
+from prunec.passes.options import Options
 from prunec.passes.solvers.greedy import Greedy
 from prunec.runtime import verify as verification
 from prunec.runtime.compile import Settings, apply_plan, plan_for
@@ -120,3 +120,43 @@ def test_the_command_line_prunes_and_verifies_them(model: onnx.ModelProto, tmp_p
     written_model = onnx.load(out)
     assert [f.name for f in written_model.functions] == ["layer", "swish"]
     assert all(np.prod(t.dims) <= 8 * 8 for t in written_model.graph.initializer)
+
+
+BRANCHES = """
+g (float[N,6] x) => (float[N,3] y) {
+  h = MatMul(x, w0)
+  i = my.block(h, w1, w2, b2)
+  a = MatMul(i, w3)
+  b = Relu(a)
+  c = MatMul(b, w4)
+  d = Add(c, b4)
+  k = my.join(i, d)
+  y = MatMul(k, w5)
+}
+<domain: "my", opset_import: ["" : 18]>
+block (x, w, v, b) => (y) {
+  a = MatMul(x, w)
+  c = Relu(a)
+  d = MatMul(c, v)
+  e = Add(d, b)
+  y = Add(x, e)
+}
+<domain: "my", opset_import: ["" : 18]>
+join (x, z) => (y) { a = Add(x, z) y = Relu(a) }
+"""
+
+
+def test_branches_vanish_in_functions_and_between_them(tmp_path: Path) -> None:
+    shapes = {"w0": (6, 8), "w1": (8, 4), "w2": (4, 8), "w3": (8, 5), "w4": (5, 8), "w5": (8, 3)}
+    stored = {name: weight(k, *shape) for k, (name, shape) in enumerate(shapes.items())}
+    model = written(BRANCHES, b2=weight(7, 8), b4=weight(8, 8), **stored)
+    subject = open_model(model)
+    assert len(subject.graph.branches) == 2
+    options = Options(solver=Greedy(), min_keep=0, only=("w1", "w3"))
+    plan = plan_for(subject, "flops=0.4", options, Settings())
+    assert plan.counts(subject.graph) == (8, 0, 0)
+    pruned = apply_plan(subject, plan)
+    save(pruned, tmp_path / "out.onnx")
+    verify(subject, plan, load(tmp_path / "out.onnx"), tmp_path / "out.onnx").require()
+    left = [node.op_type for node in pruned.graph]
+    assert left.count("MatMul") == 2

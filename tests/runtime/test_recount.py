@@ -14,7 +14,7 @@ from prunec.runtime.recount import COUNTERS, recount
 
 def counted(model: onnx.ModelProto) -> dict[str, int]:
     subject = analyse(model)
-    return recount(subject.model, subject.facts, subject.graph.weights)
+    return recount(subject.model, subject.facts, subject.graph.weights, subject.graph.held)
 
 
 def test_a_network_is_counted_by_hand() -> None:
@@ -23,6 +23,8 @@ def test_a_network_is_counted_by_hand() -> None:
         "flops": 16 * 8 * 3 * 9 + 16 * 6 * 8 + 5 * 6,
         "params": params,
         "bytes": 4 * params,
+        "activations": 3 * 16 * 8 + 2 * 16 * 6 + 6 + 5,
+        "memory": 4 * (16 * 8 + 16 * 6),
     }
 
 
@@ -85,7 +87,9 @@ def test_axes_of_an_ellipsis_count(equation: str, macs: int) -> None:
 def test_a_product_of_activations_costs_too() -> None:
     b = Builder(0, 17, batch=1)
     b.output(b.add("MatMul", [b.input(1, 4, 5), b.input(1, 5, 6)], (1, 4, 6)))
-    assert counted(b.model()) == {"flops": 120, "params": 0, "bytes": 0}
+    assert counted(b.model()) == {
+        "flops": 120, "params": 0, "bytes": 0, "activations": 24, "memory": 96,
+    }  # fmt: skip
 
 
 def test_integers_scalars_and_shapes_are_no_parameters() -> None:
@@ -99,4 +103,6 @@ def test_a_weight_read_twice_is_counted_once() -> None:
     b = Builder(0, 17, batch=1)
     w = b.integers(4, 4, 1, 1)
     b.output(b.conv_with(b.conv_with(b.input(1, 4, 2, 2), w, bias=False), w, bias=False))
-    assert counted(b.model()) == {"flops": 2 * 64, "params": 16, "bytes": 64}
+    assert counted(b.model()) == {
+        "flops": 2 * 64, "params": 16, "bytes": 64, "activations": 2 * 16, "memory": 2 * 64,
+    }  # fmt: skip

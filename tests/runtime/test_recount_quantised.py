@@ -83,6 +83,6 @@ def model(op: str) -> onnx.ModelProto:
 def test_integers_are_counted_like_floats(op: str) -> None:
     assert op in COUNTERS
     subject = analyse(model(op))
-    counted = recount(subject.model, subject.facts, subject.graph.weights)
+    counted = recount(subject.model, subject.facts, subject.graph.weights, subject.graph.held)
     assert counted["flops"] == LAYERS[op][1]
     assert subject.graph.costs["flops"](subject.graph.dense()) == LAYERS[op][1]

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from prunec.passes import gate
-from prunec.passes.pipeline import Options
+from prunec.passes.options import Options
 from prunec.passes.solvers.greedy import Greedy
 from prunec.runtime.compile import Settings, apply_plan, plan_for
 from prunec.runtime.recount import recount
@@ -122,7 +122,7 @@ def test_the_last_state_alone_may_be_read(op: str) -> None:
     model = net.classified(net.squeezed(net.layer(op, outputs=["", "h", *rest]), 0), leading=[N])
     proven(model)
     subject = open_model(model)
-    counted = recount(subject.model, subject.facts, subject.graph.weights)
+    counted = recount(subject.model, subject.facts, subject.graph.weights, subject.graph.held)
     assert counted["flops"] == N * (T * GATES[op] * H * (WIDTH + H) + 5 * H)
 
 
@@ -201,6 +201,6 @@ def test_without_gates_inside_the_recurrence_a_removed_unit_would_still_be_heard
 ) -> None:
     net = Net()
     model = net.classified(net.squeezed(net.layer("LSTM")))
-    monkeypatch.setattr(gate, "_gate_recurrence", lambda *_: None)
+    monkeypatch.setattr(gate, "_gate_weight", lambda *_: None)
     failed = [c.name for c in prune(model)[1].checks if not c.passed]
     assert failed == ["gated == pruned", "exact weights"]

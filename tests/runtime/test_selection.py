@@ -13,7 +13,7 @@ from texts import weight, written
 from prunec.compiler.interpret import interpret
 from prunec.frontends.onnx import load
 from prunec.frontends.shapes import infer_facts
-from prunec.passes.pipeline import Options
+from prunec.passes.options import Options
 from prunec.passes.solvers.greedy import Greedy
 from prunec.runtime.compile import Settings, apply_plan, plan_for
 from prunec.runtime.selection import Pair, choices, with_same_choices

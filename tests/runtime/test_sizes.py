@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from prunec.frontends.onnx import load, to_proto
-from prunec.passes.pipeline import Options
+from prunec.passes.options import Options
 from prunec.runtime.compile import Settings, apply_plan, plan_for
 from prunec.runtime.sizes import other_sizes
 from prunec.runtime.subject import open_model

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from prunec.frontends.onnx import load
-from prunec.passes.pipeline import Options
+from prunec.passes.options import Options
 from prunec.runtime import trial
 from prunec.runtime.calibrate import collect
 from prunec.runtime.compile import Settings, apply_plan, plan_for

@@ -13,7 +13,7 @@ from properties.builder import Builder
 from prunec.compiler.errors import PlanError, VerificationError
 from prunec.compiler.plan import Plan
 from prunec.frontends.onnx import load, to_proto
-from prunec.passes.pipeline import Options
+from prunec.passes.options import Options
 from prunec.passes.solvers.greedy import Greedy
 from prunec.runtime.compile import Settings, apply_plan, plan_for
 from prunec.runtime.subject import Subject, open_model

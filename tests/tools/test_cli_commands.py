@@ -50,14 +50,14 @@ def test_inspect_starts_with_the_coverage(model: Path, capsys: Capture) -> None:
     assert flops["smallest_ratio"] == pytest.approx(least / flops["dense"])
     assert params["barriers"] == {"graph-output": pytest.approx(10 / params["dense"])}
     about = body["barriers"]["graph-output"]
-    assert about["example"] == "b3:0"
+    assert about["example"] == "w3:0"
     assert about["remedy"].startswith("nothing while the caller reads this shape")
     lines = prunec(capsys, "inspect", model).out.splitlines()
     assert lines[0].split() == ["cost", "dense", "prunable", "smallest"]
     assert lines[1].split()[-2:] == ["100.00%", f"{least / flops['dense']:.4f}"]
-    assert lines[5].split()[:5] == ["kept", "by", "flops", "params", "bytes"]
-    assert lines[6].split()[:2] == ["graph-output", "0.00%"]
-    assert "b3:0" in lines[6]
+    assert lines[7].split()[:5] == ["kept", "by", "flops", "params", "bytes"]
+    assert lines[8].split()[:2] == ["graph-output", "0.00%"]
+    assert "w3:0" in lines[8]
 
 
 def test_inspect_draws_the_bipartite_graph(model: Path, capsys: Capture) -> None:
@@ -152,6 +152,8 @@ def test_bench_says_what_ran_and_whether_it_is_faster(model: Path, capsys: Captu
     body = json.loads(prunec(capsys, *words, "--json").out)
     assert len(body["models"]) == 2
     assert prunec(capsys, "bench", model, "--rounds", 5, "--seconds", 0.1).code == 0
+    done = prunec(capsys, "bench", model, "--rounds", 5, "--seconds", 0.1, "--memory")
+    assert "allocated" in done.out
 
 
 def test_bench_exit_codes(model: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,13 +43,34 @@ def test_the_summary_in_a_pipe_is_plain_and_complete(model: Path, capsys: Captur
     assert not any(line.endswith(" ") for line in done.out.splitlines())
 
 
+@pytest.mark.parametrize("solver", ["auto", "greedy", "milp"])
+def test_the_answer_says_who_proved_it_and_what_more_would_buy(
+    model: Path, capsys: Capture, solver: str
+) -> None:
+    words = ("plan", model, "--budget", "flops=0.6", "--solver", solver)
+    shown = prunec(capsys, *words).out
+    body = json.loads(prunec(capsys, *words, "--json").out)
+    assert body["proved_by"]
+    assert f"(proven by {body['proved_by']})" in shown
+    assert body["prices"]["flops"] > 0
+    share = body["prices"]["flops"] / body["objective"]
+    assert "one more percent of flops would buy" in shown
+    assert f"of the objective, {share:.2%}" in shown
+
+
+def test_more_than_what_is_needed_buys_nothing(model: Path, capsys: Capture) -> None:
+    body = json.loads(prunec(capsys, "plan", model, "--budget", "flops=1.0", "--json").out)
+    assert (body["gap"], body["proved_by"], body["prices"]) == (0.0, "dense", {"flops": 0.0})
+
+
 def test_json_is_one_document(model: Path, capsys: Capture) -> None:
     done = prunec(capsys, model, "--budget", "flops=0.6,params=0.9", "--json")
     body = json.loads(done.out)
     assert {
         "model", "output", "plan", "costs", "budget", "objective", "bound", "gap", "solver",
+        "proved_by", "prices",
         "diagnostics", "verification", "accuracy", "bench", "file_bytes", "hyperedges",
-        "hyperedges_narrowed", "channels", "channels_removed",
+        "hyperedges_narrowed", "hyperedges_removed", "channels", "channels_removed",
     } == set(body)  # fmt: skip
     assert body["output"] == str(model.parent / "net.pruned.onnx")
     assert set(body["budget"]) == {"flops", "params"}

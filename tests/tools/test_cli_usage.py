@@ -53,7 +53,7 @@ def model(tmp_path: Path) -> Path:
         (("MODEL", "--budget", "flops=0.5", "--solver", "milp{gap=x}"), "float"),
         (("MODEL", "--budget", "flops=0.5", "--align", "0"), "at least 1"),
         (("MODEL", "--budget", "flops=0.5", "--align", "two"), "whole number"),
-        (("MODEL", "--budget", "flops=0.5", "--min-keep", "0"), "at least 1"),
+        (("MODEL", "--budget", "flops=0.5", "--min-keep", "-1"), "at least 0"),
         (("MODEL", "--budget", "flops=0.5", "--keep", "("), "not a regular expression"),
         (("MODEL", "--budget", "flops=0.5", "--keep", "nothing"), "matches no hyperedge"),
         (("MODEL", "--budget", "flops=0.5", "--max-gap", "2"), "between 0 and 1"),
@@ -194,7 +194,7 @@ def test_every_option_has_a_key(model: Path, capsys: Capture) -> None:
         output = "small.onnx"
         plan-out = "small.json"
         score = "magnitude{p=1}"
-        solver = "greedy"
+        solver = "greedy{bound=false}"
         align = 2
         min_keep = 4
         keep = ["w1"]
@@ -215,7 +215,7 @@ def test_every_option_has_a_key(model: Path, capsys: Capture) -> None:
     )
     np.save(model.parent / "data.npy", np.zeros((4, 3, 6, 6), np.float32))
     done = prunec(capsys, model, "--config", config)
-    # greedy proves nothing, so even a gap of 100 % is not proven.
+    # Told to prove nothing, greedy has no gap of 100 % either.
     assert done.code == 3, done.err
     config.write_text(config.read_text().replace('max_gap = "100%"', ""))
     done = prunec(capsys, model, "--config", config)
@@ -223,7 +223,7 @@ def test_every_option_has_a_key(model: Path, capsys: Capture) -> None:
     plan = json.loads((model.parent / "small.json").read_text())
     assert set(plan["budget"]) == {"flops", "params"}
     assert plan["components"]["criterion"] == "magnitude{p=1}"
-    assert plan["components"]["solver"] == "greedy"
+    assert plan["components"]["solver"] == "greedy{bound=false}"
     assert plan["options"]["align"] == 2
     assert plan["options"]["min_keep"] == 4
     assert plan["hyperedges"]["w1:0"]["count"] == 16

@@ -57,7 +57,7 @@ def check(path: Path, a: argparse.Namespace) -> Row:
     from prunec.compiler.errors import InfeasibleBudgetError, NothingToPruneError, PrunecError
     from prunec.compiler.freedom import Freedom
     from prunec.frontends.onnx import load, save
-    from prunec.passes.pipeline import Options
+    from prunec.passes.options import Options
     from prunec.passes.solvers.greedy import Greedy
     from prunec.runtime.compile import Settings, apply_plan, plan_for
     from prunec.runtime.subject import open_model

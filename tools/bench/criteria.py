@@ -19,7 +19,7 @@ import numpy as np
 
 from prunec.compiler.spec import parse
 from prunec.passes.criteria import CRITERIA
-from prunec.passes.pipeline import Options
+from prunec.passes.options import Options
 from prunec.passes.solvers.greedy import Greedy
 from prunec.runtime.accuracy import accuracy
 from prunec.runtime.compile import Settings, apply_plan, plan_for

@@ -38,7 +38,7 @@ BISECTIONS = 7
 
 def prune(model: Path, target: Path) -> None:
     """Write the pruned model with prunec's defaults."""
-    from prunec.passes.pipeline import Options
+    from prunec.passes.options import Options
     from prunec.runtime.compile import Settings, compile_model, plan_for
     from prunec.runtime.subject import open_model
 

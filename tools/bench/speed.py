@@ -50,7 +50,7 @@ def analyse(path: Path) -> Action:
 
 def prune(path: Path) -> Action:
     """Score, choose greedily, rewrite and write."""
-    from prunec.passes.pipeline import Options
+    from prunec.passes.options import Options
     from prunec.passes.solvers.greedy import Greedy
     from prunec.runtime.compile import Settings, compile_model, plan_for
     from prunec.runtime.subject import open_model
@@ -68,7 +68,7 @@ def prune(path: Path) -> Action:
 
 def verify(path: Path) -> Action:
     """Run the oracle on a pruned model."""
-    from prunec.passes.pipeline import Options
+    from prunec.passes.options import Options
     from prunec.passes.solvers.greedy import Greedy
     from prunec.runtime.compile import Settings, apply_plan, plan_for
     from prunec.runtime.subject import open_model
@@ -84,7 +84,8 @@ def milp(path: Path) -> Action:
     """Solve at align 8; returns the proven gap in percent."""
     from prunec.compiler.budget import parse_budget
     from prunec.passes.criteria.magnitude import Magnitude
-    from prunec.passes.pipeline import Options, pose
+    from prunec.passes.options import Options
+    from prunec.passes.pose import pose
     from prunec.passes.solvers.milp import Milp
     from prunec.runtime.subject import open_model
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from prunec.compiler.cost import Linear, Polynomial
+from prunec.compiler.cost import Cost, Linear, Peak, Polynomial, Table, Tabled
 from prunec.compiler.problem import Limit, Problem
 
 Axis = Linear
@@ -183,3 +183,82 @@ def tiny(seed: int, limits: int = 1) -> Problem:
         dense = costs[resource](sizes)
         bounds.append(Limit(resource, int(dense * rng.uniform(0.15, 1.0))))
     return problem_of(values, levels, costs, bounds)
+
+
+def general(seed: int) -> Problem:
+    """At most 12 channel groups; costs of every kind: staircases up and down, peaks, sets that are
+    0 together, levels that begin with 0, values that are not concave."""
+    rng = np.random.default_rng(seed)
+    sizes = [int(n) for n in rng.integers(1, 4, size=int(rng.integers(2, 5)))]
+    together = []
+    if len(sizes) > 2 and rng.random() < 0.6:
+        together.append(tuple(rng.permutation(len(sizes))[: int(rng.integers(2, 4))].tolist()))
+    inside = {e for members in together for e in members}
+    levels, values = [], []
+    for e, n in enumerate(sizes):
+        lowest = 0 if e in inside and rng.random() < 0.9 else int(rng.integers(0, n + 1))
+        levels.append(np.array(sorted({lowest, *rng.integers(lowest, n + 1, 3).tolist(), n})))
+        best = np.sort(rng.integers(0, 9, n))
+        order = best[::-1] if rng.random() < 0.7 else rng.permutation(best)
+        values.append(np.concatenate([[0.0], np.cumsum(order)]).astype(np.float64))
+    costs: dict[str, Cost] = {}
+    limits = []
+    for resource in ("latency", "memory", "flops")[: int(rng.integers(1, 4))]:
+        costs[resource] = DRAWN[resource](rng, len(sizes))
+        dense = costs[resource](sizes)
+        limits.append(Limit(resource, int(dense * rng.uniform(0.3, 1.1))))
+    problem = problem_of(values, levels, costs, limits)
+    return replace(problem, together=tuple(together))
+
+
+def drawn_factor(rng: np.random.Generator, edges: int) -> Linear:
+    own = sorted({int(e) for e in rng.integers(0, edges, size=int(rng.integers(1, 3)))})
+    return Linear(int(rng.integers(0, 3)), tuple((e, int(rng.integers(1, 3))) for e in own))
+
+
+def drawn_polynomial(rng: np.random.Generator, edges: int) -> Polynomial:
+    return Polynomial.of(
+        (int(rng.integers(1, 9)), [drawn_factor(rng, edges) for _ in range(rng.integers(1, 4))])
+        for _ in range(rng.integers(1, 5))
+    )
+
+
+def drawn_table(rng: np.random.Generator, edges: int) -> Table:
+    factors = tuple(drawn_factor(rng, edges) for _ in range(rng.integers(1, 4)))
+    points = tuple(
+        np.array(sorted({1, *rng.integers(1, 14, size=4).tolist()}), np.int64) for _ in factors
+    )
+    return Table(factors, points, rng.integers(0, 60, [len(p) for p in points]) / 4)
+
+
+DRAWN = {
+    "latency": lambda rng, edges: Tabled(
+        drawn_polynomial(rng, edges) if rng.random() < 0.5 else Polynomial(()),
+        tuple(drawn_table(rng, edges) for _ in range(rng.integers(1, 4))),
+    ),
+    "memory": lambda rng, edges: Peak(
+        tuple(drawn_polynomial(rng, edges) for _ in range(rng.integers(2, 6)))
+    ),
+    "flops": drawn_polynomial,
+}
+
+
+def staircase(net: Network, share: float, *, align: int = 4, tread: int = 16) -> Problem:
+    """A latency that rises and falls in steps: a table over both widths of every layer."""
+    problem = net.problem(share, align)
+    rng = np.random.default_rng(0)
+    tables = []
+    for term in problem.costs["flops"].rows[0].terms:
+        points, step = [], []
+        for factor in term.factors:
+            top = factor(net.sizes)
+            edges = np.arange(tread, top + 1, tread)
+            points.append(np.unique([1, *edges, *np.minimum(edges + 1, top), top]))
+            step.append(-(-points[-1] // tread))
+        shape = [int(s[-1]) for s in step]
+        base = term.scale * tread ** len(shape) * (np.indices(shape) + 1).prod(axis=0)
+        noisy = base * rng.uniform(0.9, 1.1, shape)
+        tables.append(Table(term.factors, tuple(points), noisy[np.ix_(*(s - 1 for s in step))]))
+    cost = Tabled(Polynomial(()), tuple(tables))
+    limit = Limit("latency", int(share * cost(net.sizes)))
+    return replace(problem, costs={"latency": cost}, limits=(limit,))

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import pytest
 from brute_force import optimum
 from instances import NETWORKS, tiny
 
+from prunec.compiler.cost import Linear, Polynomial
 from prunec.compiler.errors import MissingDependencyError, SolverError, UsageError
-from prunec.compiler.problem import Problem, Status
+from prunec.compiler.problem import Limit, Problem, Status
 from prunec.passes.solvers import backends
 from prunec.passes.solvers.auto import Auto
 from prunec.passes.solvers.backends import Answer, Request, Verdict
@@ -25,11 +31,19 @@ needs_highs = pytest.mark.skipif(
 )
 each_backend = pytest.mark.parametrize("backend", [pytest.param("highs", marks=needs_highs), "cbc"])
 Fake = Callable[[str, object, Request], Answer]
+REAL_POPEN = subprocess.Popen
 REAL_RUN = backends.run
 
 
 def problem() -> Problem:
     return NETWORKS["resnet20"]().problem(0.46, 8, spread=0.1)
+
+
+def sleeping(args: list[str], **options: Any) -> Any:
+    """A CBC that does not look at its clock where it is to search."""
+    if "-solve" in args:
+        args = [sys.executable, "-c", "import time; time.sleep(60)"]
+    return REAL_POPEN(args, **options)
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, answer: Fake) -> None:
@@ -221,6 +235,45 @@ def test_foreign_exceptions_become_solver_errors(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(backends, "BACKENDS", {"cbc": broken})
     with pytest.raises(SolverError, match="back end cbc failed: no such file"):
         REAL_RUN("cbc", formulate(problem()).program, Request(True, 0.0, 1.0, 1))
+
+
+def test_cbc_ends_soon_after_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = Greedy()(problem(), None)
+    monkeypatch.setattr(backends, "GRACE", 0.1)
+    monkeypatch.setattr(subprocess, "Popen", sleeping)
+    begin = time.monotonic()
+    found = Milp("cbc", gap=0.0, time_limit=1.0, relaxation=False)(problem(), start.counts)
+    assert time.monotonic() - begin < 30
+    assert (found.status, found.counts) == (Status.FEASIBLE, start.counts)
+    assert found.proof == "lp relaxation (cbc)"
+
+
+def test_a_doubt_whether_infeasible_or_unbounded_is_read_as_infeasible() -> None:
+    request = Request(True, 0.0, 1.0, 1)
+    for log, verdict in (
+        ("Pre-processing says infeasible or unbounded", Verdict.INFEASIBLE),
+        ("Result - Linear relaxation unbounded", Verdict.UNBOUNDED),
+        ("Result - Problem proven infeasible", Verdict.INFEASIBLE),
+    ):
+        assert backends._read_cbc(formulate(problem()).program, request, log).verdict is verdict
+    with pytest.raises(SolverError, match="without a result"):
+        backends._read_cbc(formulate(problem()).program, request, "Segmentation fault")
+
+
+@each_backend
+def test_one_choice_that_is_left_is_the_proven_answer(backend: str) -> None:
+    """Back ends can't say anything about a problem without variables."""
+    n = Linear(0, ((0, 1),))
+    twice = Linear(0, ((0, 2),))
+    costs = {
+        "flops": Polynomial.of([(3, [n]), (1, [twice, Linear(1, ((0, 2),))])]),
+        "params": Polynomial.of([(5, [n, n, Linear(1, ((0, 1),))])]),
+    }
+    limits = (Limit("flops", 115), Limit("params", 882))
+    values = np.array([0, 0.786, 0.971, 2.241, 5.930, 6.007, 10.324])
+    single = Problem(("e",), (values,), (np.arange(1, 7),), costs, limits)
+    found = Milp(backend, gap=0.0)(single, None)
+    assert (found.status, found.counts, found.bound) == (Status.OPTIMAL, (4,), 5.930)
 
 
 def test_a_missing_executable_is_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""Sweeps: one scoring, many budgets, and what each of them gives."""
