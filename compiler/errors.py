@@ -59,6 +59,11 @@ class VerificationError(PrunecError):
     exit_code = 4
 
 
+def _amount(resource: str, amount: int) -> str:
+    """As `--budget` takes it; latency counts in nanoseconds."""
+    return f"{amount * 1e-6:.7g}ms" if resource == "latency" else str(amount)
+
+
 @dataclass(eq=False)
 class InfeasibleBudgetError(PrunecError):
     """A budget lies below what the smallest reachable model costs; None where that is unknown."""
@@ -73,14 +78,15 @@ class InfeasibleBudgetError(PrunecError):
 
     def __str__(self) -> str:
         text = (
-            f"budget {self.resource} <= {self.limit} "
+            f"budget {self.resource} <= {_amount(self.resource, self.limit)} "
             f"({self.limit / max(self.dense, 1):.4f} of dense) cannot be met: "
         )
         if self.smallest is None:
             text += "it is proven that no choice keeps to every limit"
         else:
             ratio = self.smallest / max(self.dense, 1)
-            text += f"the smallest reachable value is {self.smallest} ({ratio:.4f})"
+            smallest = _amount(self.resource, self.smallest)
+            text += f"the smallest reachable value is {smallest} ({ratio:.4f})"
         if self.held_by:
             held = ", ".join(f"{name} {share:.1%}" for name, share in self.held_by)
             text += f"; held there by {held}"

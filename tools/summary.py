@@ -152,6 +152,15 @@ def zeroed_text(thinned: Mapping[str, Any]) -> str:
     return f"kernel positions in {weights} weights; counted without them {counted}; saves no time"
 
 
+def latency_text(record: Mapping[str, Any]) -> str:
+    """Whose times a latency adds up, and how: the machine may be another one than this."""
+    model, device, provider, threads, version = (
+        record.get(key, "?") for key in ("model", "device", "provider", "threads", "onnxruntime")
+    )
+    own = f"{threads} thread{'s' * (threads != 1)}" if threads else "threads as onnxruntime chooses"
+    return f"latency ({model}) on {device}, {provider}, {own}, onnxruntime {version}"
+
+
 def _choice(plan: Plan) -> Iterator[tuple[str, str]]:
     count = removed(plan)
     yield (
@@ -168,6 +177,9 @@ def _choice(plan: Plan) -> Iterator[tuple[str, str]]:
     by = f" (proven by {prover})" if prover else ""
     yield "bound", "none" if plan.bound is None else f"{plan.bound:.6g}{by}"
     yield "gap", "not proven" if plan.gap is None else f"{plan.gap:.4%}"
+    latency = plan.options.get("latency")
+    if isinstance(latency, dict):
+        yield "predicted", latency_text(latency)
     solver, by = plan.components.get("solver", ""), plan.components.get("solved_by", "")
     for resource, price in plan.prices.items():
         share = f", {price / plan.objective:.2%}" if plan.objective > 0 else ""

@@ -24,6 +24,9 @@ from prunec.runtime.subject import Subject
 REPEATS = 3  # runs of a model in a row; the first fetches its weights into the caches
 ODD = 1.5  # standard deviations from the mean beyond which a run was disturbed; as published
 PROBES = 4  # times REPEATS runs of the probe in each round
+# Of what the profiler says, as much stays: nothing takes no time, and a fit to relative errors
+# would believe a zero more than all the rest.
+LEAST_SHARE = 0.1
 NO_NODE = -1  # what runs before the first node that has a name
 
 Times = NDArray[np.float64]
@@ -149,7 +152,8 @@ def by_node(events: Sequence[Mapping[str, Any]], overhead: float = 0.0) -> dict[
     out: dict[int, float] = {}
     waiting, last = 0.0, NO_NODE
     for name, times in _runs(events):
-        taken = max(calm(_warm(times)) - overhead, 0.0)
+        raw = calm(_warm(times))
+        taken = max(raw - overhead, LEAST_SHARE * raw)
         mark = MARK.search(name)
         if mark is None and name.startswith("ReorderInput"):
             waiting += taken

@@ -52,11 +52,12 @@ class Predictor:
 
     def _quality(self, key: str) -> Quality:
         own = self.samples[key]
-        if self.model != "lut" or len(own.times) < 2 * FOLDS:
+        folds = min(FOLDS, len(own.times))
+        if self.model != "lut" or folds < 2:
             return quality(self.fits[key](own.sizes), own.times)
-        fold = np.arange(len(own.times)) % FOLDS
+        fold = np.arange(len(own.times)) % folds
         predicted = np.empty(len(own.times))
-        for k in range(FOLDS):
+        for k in range(folds):
             rest = Samples(own.sizes[fold != k], own.times[fold != k])
             predicted[fold == k] = MODELS[self.model](rest)(own.sizes[fold == k])
         return quality(predicted, own.times)
@@ -97,7 +98,7 @@ class Predictor:
 
 
 def predictor(subject: Subject, measured: Measured, model: str) -> Predictor:
-    """Fit a model to the cells of a network. Raises ProfileError where some are missing."""
+    """Fit a model to the cells of a network. Raises ProfileError where any lack or are small."""
     if model not in MODELS:
         raise UsageError(f"unknown latency model {model!r}{suggest(model, MODELS)}")
     parts = segments(subject)
@@ -110,8 +111,30 @@ def predictor(subject: Subject, measured: Measured, model: str) -> Predictor:
             "prunec profile MODEL -o PROFILE, with the same provider, threads, batch and shapes"
         )
     known = {key: own for key, own in samples.items() if own is not None}
+    for part in parts:
+        _check_reach(part, known[part.key], subject.graph.dense())
     fits = {key: MODELS[model](own) for key, own in known.items()}
     return Predictor(model, parts, fits, known)
+
+
+def _check_reach(part: Segment, samples: Samples, dense: Sequence[int]) -> None:
+    """Cells of other models may be smaller: what is beyond them is a guess."""
+    wanted = part.sizes(dense)
+    if samples.sizes.shape[1] != len(wanted):
+        raise ProfileError(
+            f"the profile is damaged: cell {part.key[:80]} has {samples.sizes.shape[1]} sizes a "
+            f"row, not {len(wanted)}"
+        )
+    most = samples.sizes.max(axis=0)
+    if (most < np.array(wanted, np.int64)).any():
+        raise ProfileError(
+            f"the profile measured cell {part.key[:80]} up to {_sizes(most.tolist())}, this model "
+            f"has {_sizes(wanted)}; add that with prunec profile MODEL -o PROFILE"
+        )
+
+
+def _sizes(counts: Sequence[int]) -> str:
+    return " x ".join(map(str, counts))
 
 
 def reachable(factor: Linear, levels: Sequence[IntArray]) -> IntArray:

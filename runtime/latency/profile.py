@@ -6,7 +6,8 @@ import json
 import platform
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from prunec.runtime.stage import staged
 from prunec.runtime.subject import Subject
 
 SCHEMA = 1
+MOST = 10**15  # of every number in a file: eleven days in nanoseconds
 Row = tuple[int, ...]  # sizes of the factors, then nanoseconds
 Cells = dict[str, list[Row]]
 
@@ -130,12 +132,19 @@ def choose(profile: Profile, wanted: Setup, path: Path | str) -> tuple[Setup, Me
 
 
 def merge(into: Profile, other: Profile) -> None:
-    """Add the measurements of another profile."""
+    """Add the measurements of another profile.
+
+    A row stands as often as in the one that has it more often: what both have is not counted
+    twice, and what one machine measured twice with the same result keeps its weight. Raises
+    ProfileError.
+    """
     for setup, measured in other.items():
         own = into.setdefault(setup, Measured())
         for key, rows in measured.cells.items():
             known = own.cells.setdefault(key, [])
-            known.extend(row for row in rows if row not in known)
+            if known and rows and len(known[0]) != len(rows[0]):
+                raise ProfileError(f"profiles differ in how many sizes cell {key[:80]} has")
+            known.extend((Counter(rows) - Counter(known)).elements())
         for name, count in measured.models.items():
             own.models[name] = max(count, own.models.get(name, 0))
         own.halves.update(measured.halves)
@@ -174,28 +183,56 @@ def from_json(text: str, path: Path | str) -> Profile:
     for number, part in enumerate(body["profiles"]):
         where = f"{path}: $.profiles[{number}]"
         try:
-            setup = Setup(**part["setup"])
-            models = {str(name): int(count) for name, count in part["models"].items()}
-            halves = {
-                name: Halves(int(h["dense"]), {k: int(t) for k, t in h["edges"].items()})
-                for name, h in part.get("halves", {}).items()
-            }
-            cells = {key: [_row(row) for row in rows] for key, rows in part["cells"].items()}
-            measured = Measured(cells, models, halves)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            setup = _setup(part["setup"])
+            measured = Measured(
+                {key: _rows(key, rows) for key, rows in part["cells"].items()},
+                {name: _whole(count) for name, count in part["models"].items()},
+                {name: _halves(own) for name, own in part.get("halves", {}).items()},
+            )
+        except KeyError as error:
+            raise ProfileError(f"{where}: malformed (no {error})") from None
+        except (TypeError, ValueError, AttributeError) as error:
             raise ProfileError(f"{where}: malformed ({error})") from None
-        for key, rows in measured.cells.items():
-            if len({len(row) for row in rows}) != 1 or min(map(min, rows)) < 0:
-                raise ProfileError(f"{where}.cells[{key!r}]: rows must be equally long and >= 0")
         merge(out, {setup: measured})
     return out
 
 
-def _row(values: Sequence[Any]) -> Row:
-    row = tuple(values)
-    if not row or not all(type(v) is int for v in row):
-        raise ValueError(f"a row must be whole numbers, not {values!r}")
-    return row
+def _setup(fields: Mapping[str, Any]) -> Setup:
+    setup = Setup(**fields)
+    _whole(setup.threads)
+    for name, value in asdict(setup).items():
+        # What is printed must not steer a terminal.
+        if name != "threads" and not (isinstance(value, str) and value.isprintable()):
+            raise ValueError(f"setup.{name} must be printable text, not {_short(value)}")
+    return setup
+
+
+def _rows(key: str, rows: object) -> list[Row]:
+    """Rows of a cell: equally long, sizes of at least 1, then nanoseconds."""
+    if not isinstance(rows, list) or not rows or not all(isinstance(r, list) and r for r in rows):
+        raise ValueError(f"cells[{key!r}] must be a list of rows")
+    if len({len(row) for row in rows}) != 1:
+        raise ValueError(f"the rows of cells[{key!r}] must be equally long")
+    return [(*(_whole(size, 1) for size in row[:-1]), _whole(row[-1])) for row in rows]
+
+
+def _halves(fields: Mapping[str, Any]) -> Halves:
+    edges = {name: _whole(taken) for name, taken in fields["edges"].items()}
+    return Halves(_whole(fields["dense"], int(bool(edges))), edges)
+
+
+def _whole(value: object, least: int = 0) -> int:
+    if type(value) is not int or not least <= value <= MOST:
+        raise ValueError(f"{_short(value)} is no whole number from {least} to {MOST:.0e}")
+    return value
+
+
+def _short(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # more digits than Python likes to print
+        return "so large a number"
+    return text if len(text) <= 40 else text[:37] + "..."
 
 
 def read_profile(path: Path) -> Profile:

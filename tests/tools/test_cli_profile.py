@@ -102,6 +102,7 @@ def test_a_latency_budget_is_shown_as_time(
     assert ran.code == 0
     (line,) = [x for x in ran.out.splitlines() if x.startswith("latency")]
     assert " us" in line
+    assert f"predicted  latency (lut) on {next(iter(read_profile(written))).device}, cpu" in ran.out
     plan = json.loads((tmp_path / "plan.json").read_text())
     assert plan["costs"]["latency"]["pruned"] <= plan["budget"]["latency"]
 
@@ -126,7 +127,7 @@ def test_a_provider_that_is_not_there_is_said(
         (("--budget", "latency=8MB"), "unknown unit 'mb'"),
         (("--budget", "latency=0"), "must be greater than 0"),
         (("--budget", "latency=0.6", "--threads", "7"), "was not measured with cpu, 7 threads"),
-        (("--budget", "latency=1us"), "cannot be met"),
+        (("--budget", "latency=1us"), "budget latency <= 0.001ms"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(

@@ -81,4 +81,4 @@ def test_a_model_is_timed_node_by_node() -> None:
 
 def test_the_profilers_own_share_is_taken_off() -> None:
     events = [event("prunec_n1_", 0, 20, 0), event("prunec_n2_", 30, 2, 1)]
-    assert by_node(events, overhead=3_000.0) == {1: 17_500.0, 2: 0.0}
+    assert by_node(events, overhead=3_000.0) == {1: 17_500.0, 2: 250.0}

@@ -106,3 +106,36 @@ def test_too_many_sizes_keep_the_ends_of_each_block() -> None:
     assert len(sizes) == 2 * 2048 // 16
     assert sizes[:4].tolist() == [4, 16, 20, 32]
     assert sizes[-1] == 2048
+
+
+def test_quality_of_few_measurements_is_of_what_was_not_seen_either(
+    subject: Subject, measured: Measured
+) -> None:
+    few = Measured({key: rows[:6] for key, rows in measured.cells.items()})
+    found = predictor(subject, few, "lut").qualities()
+    assert np.mean([q.mpe for q in found.values()]) > 0.05
+
+
+def test_rows_of_another_width_than_the_cell_are_refused(
+    subject: Subject, measured: Measured
+) -> None:
+    wide = Measured({key: [(9, 9, 9, 9, 9)] for key in measured.cells})
+    with pytest.raises(ProfileError, match=r"damaged: cell .* 4 sizes a row"):
+        predictor(subject, wide, "lut")
+
+
+def test_cells_that_do_not_reach_the_dense_sizes_are_refused(
+    subject: Subject, measured: Measured
+) -> None:
+    dense = {key: max(rows) for key, rows in measured.cells.items()}
+    small = Measured(
+        {
+            key: [row for row in rows if row[:-1] != dense[key][:-1]] or rows
+            for key, rows in measured.cells.items()
+        }
+    )
+    kept = {key: rows for key, rows in small.cells.items() if len(rows[0]) == 2}
+    assert kept
+    cut = Measured({**measured.cells, **kept})
+    with pytest.raises(ProfileError, match=r"up to \d+, this model has \d+; add that with"):
+        predictor(subject, cut, "lut")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from timed import ELSEWHERE
@@ -67,6 +68,59 @@ def test_a_malformed_profile_is_refused(text: str, complaint: str) -> None:
     with pytest.raises(ProfileError) as error:
         from_json(text, "p.json")
     assert complaint in str(error.value)
+
+
+def test_a_time_that_was_measured_twice_keeps_its_weight_in_a_file() -> None:
+    twice = Measured({"fixed": [(900,), (900,), (1000,)]})
+    assert from_json(to_json({HERE: twice}), "p") == {HERE: twice}
+    profile = {HERE: Measured({"fixed": [(900,)]})}
+    merge(profile, {HERE: twice})
+    assert sorted(profile[HERE].cells["fixed"]) == twice.cells["fixed"]
+
+
+def test_profiles_whose_cells_differ_in_width_are_not_merged() -> None:
+    with pytest.raises(ProfileError, match="differ in how many sizes cell conv has"):
+        merge({HERE: measured()}, {HERE: Measured({"conv": [(8, 1200)]})})
+
+
+@pytest.mark.parametrize("number", [-1, True, 1.5, "7", None, [], {}, 10**16, 1e400, float("nan")])
+@pytest.mark.parametrize(
+    "place",
+    [
+        ("setup", "threads"),
+        ("models", "abc"),
+        ("halves", "abc", "dense"),
+        ("halves", "abc", "edges", "w:0"),
+        ("cells", "conv", 0, 0),
+        ("cells", "conv", 0, 2),
+        ("cells", "fixed"),
+    ],
+)
+def test_what_is_no_count_is_refused(place: tuple[Any, ...], number: object) -> None:
+    with pytest.raises(ProfileError, match=r"p\.json: \$\.profiles\[0\]: malformed"):
+        from_json(edited(place, number), "p.json")
+
+
+@pytest.mark.parametrize("text", [None, 3, [], {}, "\x1b[2J", "\ud800"])
+@pytest.mark.parametrize("field", ["device", "provider", "precision", "onnxruntime"])
+def test_a_setup_is_printable_text(field: str, text: object) -> None:
+    with pytest.raises(ProfileError, match=rf"setup\.{field} must be printable text"):
+        from_json(edited(("setup", field), text), "p.json")
+
+
+def test_a_size_of_nothing_and_a_dense_model_without_time_are_refused() -> None:
+    for place in (("cells", "conv", 0, 0), ("halves", "abc", "dense")):
+        with pytest.raises(ProfileError, match="0 is no whole number from 1"):
+            from_json(edited(place, 0), "p.json")
+
+
+def edited(place: tuple[Any, ...], value: object) -> str:
+    body = json.loads(to_json({HERE: measured()}))
+    inner = body["profiles"][0]
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    return json.dumps(body)
 
 
 @pytest.mark.parametrize("row", [[], [8, -1], [8, 1.5], ["a"], [8, True]])
