@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 
 from prunec.compiler.buffers import Run, Sizes
+from prunec.compiler.walk import needs_first
 
 EXPANSIONS = 4000  # partial orders that the exact search may look at, per stretch
 STEPS_SEEN = 400_000  # and steps that it may try in all of them together
@@ -161,22 +162,8 @@ class _Work:
 
     def completed(self, order: Sequence[int]) -> list[int]:
         """All steps: those that take no memory come right before the first that needs them."""
-        done: set[int] = set()
-        out: list[int] = []
         steps = self.run.steps
-        for target in (*order, *range(len(steps))):
-            pending = [target]
-            while pending:
-                s = pending[-1]
-                missing = [p for p in steps[s].after if p not in done] if s not in done else []
-                if missing:
-                    pending += reversed(missing)
-                    continue
-                pending.pop()
-                if s not in done:
-                    done.add(s)
-                    out.append(s)
-        return out
+        return needs_first((*order, *range(len(steps))), lambda s: steps[s].after)
 
 
 class _Search:

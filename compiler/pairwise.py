@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from prunec.compiler.cost import Cost, Row
 from prunec.compiler.hypergraph import KEPT, Join
-from prunec.compiler.problem import FloatArray, IntArray, Limit, Status
+from prunec.compiler.problem import FloatArray, IntArray, Limit, Status, relative_gap
 
 Mask = NDArray[np.bool_]
 
@@ -133,9 +133,7 @@ class PairwiseSolution:
     @property
     def gap(self) -> float | None:
         """``(bound - objective) / |bound|``, >= 0; None without a bound."""
-        if self.bound is None or not len(self.mask):
-            return None
-        return max(0.0, self.bound - self.objective) / max(abs(self.bound), 1e-12)
+        return relative_gap(self.objective, self.bound) if len(self.mask) else None
 
 
 class PairwiseSolver(Protocol):

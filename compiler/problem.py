@@ -114,9 +114,14 @@ class Solution:
     @property
     def gap(self) -> float | None:
         """``(bound - objective) / |bound|``, >= 0; None without a bound."""
-        if self.bound is None or not self.counts:
-            return None
-        return max(0.0, self.bound - self.objective) / max(abs(self.bound), 1e-12)
+        return relative_gap(self.objective, self.bound) if self.counts else None
+
+
+def relative_gap(objective: float, bound: float | None) -> float | None:
+    """``(bound - objective) / |bound|``, >= 0; None without a bound."""
+    if bound is None:
+        return None
+    return max(0.0, bound - objective) / max(abs(bound), 1e-12)
 
 
 class Solver(Protocol):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import onnx_ir as ir
 
+T = TypeVar("T", bound=Hashable)
 GRAPH_KINDS = frozenset({ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS})
 
 
@@ -50,3 +52,25 @@ def values(graph: ir.Graph) -> Iterator[ir.Value]:
         yield from (v for v in g.initializers.values() if not v.is_graph_input())
         for node in g:
             yield from node.outputs
+
+
+def needs_first(targets: Iterable[T], needs: Callable[[T], Sequence[T]]) -> list[T]:
+    """The targets in their order, each once, with what it needs right before it.
+
+    needs: what must come before an item; no cycles.
+    """
+    placed: set[T] = set()
+    out: list[T] = []
+    for target in targets:
+        pending = [target]
+        while pending:
+            item = pending[-1]
+            missing = [] if item in placed else [n for n in needs(item) if n not in placed]
+            if missing:
+                pending += reversed(missing)
+                continue
+            pending.pop()
+            if item not in placed:
+                placed.add(item)
+                out.append(item)
+    return out

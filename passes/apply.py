@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from prunec.compiler.facts import Facts
 from prunec.compiler.hypergraph import Hypergraph
 from prunec.compiler.plan import weight_slices
-from prunec.compiler.walk import bodies, graphs, initializers, nodes, values
+from prunec.compiler.walk import bodies, graphs, initializers, needs_first, nodes, values
 from prunec.passes.follow import Follower
 from prunec.passes.join import fit_joins
 from prunec.passes.vanish import vanish
@@ -50,20 +50,8 @@ def reorder(graph: ir.Graph, order: Sequence[str]) -> None:
     if not order:
         return
     place = {name: k for k, name in enumerate(order)}
-    placed: set[ir.Node] = set()
-    out: list[ir.Node] = []
-    for target in sorted(graph, key=lambda node: place.get(node.name or "", len(place))):
-        pending = [target]
-        while pending:
-            node = pending[-1]
-            missing = [] if node in placed else [n for n in _makers(node) if n not in placed]
-            if missing:
-                pending += reversed(missing)
-                continue
-            pending.pop()
-            if node not in placed:
-                placed.add(node)
-                out.append(node)
+    targets = sorted(graph, key=lambda node: place.get(node.name or "", len(place)))
+    out = needs_first(targets, _makers)
     graph.remove(out)
     graph.extend(out)
 

@@ -73,26 +73,23 @@ def share(text: str) -> float:
     return number
 
 
-def seconds(text: str) -> float:
-    """A positive number."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {text!r}")
+def positive(what: str) -> Convert:
+    """A converter to numbers above 0; what: of which kind, for messages."""
+
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = 0.0
+        if not 0 < value < float("inf"):
+            raise argparse.ArgumentTypeError(f"must be {what} above 0, not {text!r}")
+        return value
+
     return number
 
 
-def speedup(text: str) -> float:
-    """A positive factor."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a factor above 0, such as 1.05, not {text!r}")
-    return number
+seconds = positive("a number of seconds")
+speedup = positive("a factor")
 
 
 def numbers(text: str) -> tuple[float, ...]:

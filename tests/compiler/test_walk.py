@@ -4,6 +4,7 @@ import pytest
 from texts import written
 
 from prunec.compiler import walk
+from prunec.compiler.walk import needs_first
 from prunec.frontends.onnx import load
 
 NESTED = """
@@ -60,3 +61,9 @@ def test_every_value_comes_once(graph) -> None:
     names = [value.name for value in walk.values(graph)]
     assert len(set(names)) == len(names)
     assert {"x", "c", "d", "h", "own", "a", "z", "y"} <= set(names)
+
+
+def test_what_is_needed_comes_right_before_and_nothing_twice() -> None:
+    needs = {"d": ["b", "c"], "b": ["a"], "c": ["a"], "a": []}
+    assert needs_first("db", needs.__getitem__) == ["a", "b", "c", "d"]
+    assert needs_first("cab", needs.__getitem__) == ["a", "c", "b"]
