@@ -1,0 +1,1 @@
+"""Recovery on two models that run side by side."""
