@@ -14,11 +14,14 @@ from prunec.compiler.stats import Stats
 class Criterion(Protocol):
     """A row of `CRITERIA`: a frozen dataclass whose fields are its options.
 
-    needs_data: whether it can score without calibration statistics.
+    needs: the evidence that it reads from `Stats`, a row of `COLLECTORS` (runtime/evidence.py);
+    "" where the model alone tells.
+    A criterion whose scores are in one unit over the whole model, such as an estimated loss, says
+    ``comparable: ClassVar[bool] = True``; hyperedges are then worth the sum of their scores.
     """
 
     name: ClassVar[str]
-    needs_data: ClassVar[bool]
+    needs: ClassVar[str]
 
     def __call__(self, model: ir.Model, graph: Hypergraph, stats: Stats | None) -> FloatArray:
         """(number_of_groups,) float64, >= 0, comparable within a hyperedge; higher = keep."""

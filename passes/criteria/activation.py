@@ -15,15 +15,20 @@ from prunec.compiler.problem import FloatArray
 from prunec.compiler.spec import suggest
 from prunec.compiler.stats import Stats
 
-STATISTICS = ("mean", "nonzero")
+STATISTICS = ("mean", "nonzero", "running", "l0")
 
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """Mean |a|, or the share of non-zeros (statistic=nonzero), where channels are read."""
+    """Mean |a|, or the share of non-zeros (statistic=nonzero), where channels are read.
+
+    statistic: mean or nonzero, over samples; running, the average over batches of their means of
+    |a|; l0, the same of the share of non-zeros in batches whose smallest element is 0 (behind a
+    ReLU), of |a| in others. Source of the last two: mdpi2022, `MagnitudePruningCallback`.
+    """
 
     name: ClassVar[str] = "activation"
-    needs_data: ClassVar[bool] = True
+    needs: ClassVar[str] = "activations"
     statistic: str = "mean"
 
     def __post_init__(self) -> None:
@@ -41,7 +46,13 @@ class Activation:
         """
         if stats is None:
             raise UsageError("criterion 'activation' needs data; give it with --data")
-        measured = stats.mean_abs if self.statistic == "mean" else stats.nonzero
+        kinds = {
+            "mean": stats.mean_abs,
+            "nonzero": stats.nonzero,
+            "running": stats.running,
+            "l0": stats.frequency,
+        }
+        measured = kinds[self.statistic]
         score, seen = _mean_over_axes(graph, measured)
         edge = graph.edge_of_group()
         number = len(graph.edges)

@@ -26,7 +26,7 @@ class BnScale:
     """
 
     name: ClassVar[str] = "bn_scale"
-    needs_data: ClassVar[bool] = False
+    needs: ClassVar[str] = ""
 
     def __call__(self, model: ir.Model, graph: Hypergraph, stats: Stats | None) -> FloatArray:
         """(number_of_groups,) summed |gamma|."""

@@ -28,7 +28,7 @@ class Magnitude:
     """
 
     name: ClassVar[str] = "magnitude"
-    needs_data: ClassVar[bool] = False
+    needs: ClassVar[str] = ""
     p: int = 2
     normalise: str = "hyperedge"
 

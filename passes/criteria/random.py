@@ -19,7 +19,7 @@ class Random:
     """Uniform random scores from a seed."""
 
     name: ClassVar[str] = "random"
-    needs_data: ClassVar[bool] = False
+    needs: ClassVar[str] = ""
     seed: int = 0
 
     def __call__(self, model: ir.Model, graph: Hypergraph, stats: Stats | None) -> FloatArray:

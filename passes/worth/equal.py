@@ -24,7 +24,11 @@ class Equal:
     per_channel: bool = False
 
     def __call__(
-        self, graph: Hypergraph, limits: tuple[Limit, ...], counts: Sequence[int]
+        self,
+        graph: Hypergraph,
+        limits: tuple[Limit, ...],
+        counts: Sequence[int],
+        totals: FloatArray,
     ) -> FloatArray:
         """(number of hyperedges,), sum 1."""
         sizes = np.array(graph.dense(), float)

@@ -43,7 +43,11 @@ class Gator:
         return ROUNDS if self.adaptive else 0
 
     def __call__(
-        self, graph: Hypergraph, limits: tuple[Limit, ...], counts: Sequence[int]
+        self,
+        graph: Hypergraph,
+        limits: tuple[Limit, ...],
+        counts: Sequence[int],
+        totals: FloatArray,
     ) -> FloatArray:
         """(number of hyperedges,) weight times size. Raises UsageError for a resource without."""
         cost = graph.costs.get(self.resource)

@@ -24,33 +24,36 @@ class Share:
     rounds: ClassVar[int] = 0
 
     def __call__(
-        self, graph: Hypergraph, limits: tuple[Limit, ...], counts: Sequence[int]
+        self,
+        graph: Hypergraph,
+        limits: tuple[Limit, ...],
+        counts: Sequence[int],
+        totals: FloatArray,
     ) -> FloatArray:
         """(number of hyperedges,) part of the limited costs that goes with it; sums to 1."""
-        dense = graph.dense()
-        total = np.zeros(len(dense))
+        total = np.zeros(len(counts))
         for limit in limits:
             cost = graph.costs[limit.resource]
-            full = cost(dense)
+            full = cost(counts)
             if isinstance(cost, Peak):
-                total += _in_moments(cost, limit, dense) / max(full, 1)
+                total += _in_moments(cost, limit, counts) / max(full, 1)
             else:
-                total += (full - np.array(cost.without_each(dense), float)) / max(full, 1)
+                total += (full - np.array(cost.without_each(counts), float)) / max(full, 1)
         if any(isinstance(graph.costs[x.resource], Peak) for x in limits) and total.any():
             # Worth nothing, what has no part in a peak would be closed without need.
             total[total <= 0] = total[total > 0].min()
         whole = total.sum()
-        return total / whole if whole > 0 else np.full(len(dense), 1 / max(len(dense), 1))
+        return total / whole if whole > 0 else np.full(len(counts), 1 / max(len(counts), 1))
 
 
-def _in_moments(cost: Peak, limit: Limit, dense: Sequence[int]) -> FloatArray:
+def _in_moments(cost: Peak, limit: Limit, counts: Sequence[int]) -> FloatArray:
     """What goes with each hyperedge at the moments that exceed the limit, on average.
 
     Two equal peaks hide each other from a hyperedge that is in one of them alone.
     """
-    over = [m for m in cost.moments if m(dense) > limit.at_most] or list(cost.moments)
-    total = np.zeros(len(dense))
+    over = [m for m in cost.moments if m(counts) > limit.at_most] or list(cost.moments)
+    total = np.zeros(len(counts))
     for moment in over:
-        for e, part in moment.parts(dense).items():
+        for e, part in moment.parts(counts).items():
             total[e] += part / len(over)
     return total

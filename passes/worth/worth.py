@@ -24,7 +24,14 @@ class Worth(Protocol):
         ...
 
     def __call__(
-        self, graph: Hypergraph, limits: tuple[Limit, ...], counts: Sequence[int]
+        self,
+        graph: Hypergraph,
+        limits: tuple[Limit, ...],
+        counts: Sequence[int],
+        totals: FloatArray,
     ) -> FloatArray:
-        """(number of hyperedges,) >= 0, with a sum above 0; counts: where costs are weighed."""
+        """(number of hyperedges,) >= 0; counts: where costs are weighed.
+
+        totals: (number of hyperedges,) sums of the scores, >= 0.
+        """
         ...

@@ -71,6 +71,17 @@ def test_nonzero_ranks_by_frequency() -> None:
     np.testing.assert_allclose(shares(scores), [0, 1 / 3, 2 / 3, 0.25, 0.75])
 
 
+@pytest.mark.parametrize(("statistic", "expected"), [("running", [1, 0, 0]), ("l0", [0, 0, 1])])
+def test_the_published_statistics_rank_too(statistic: str, expected: list[float]) -> None:
+    x = ("x", 1)
+    hypergraph = graph({x: [0, 1, 2, 3, 4]}, reads=(x,))
+    data = Stats(
+        running={x: np.array([1.0, 0, 0, 1, 1])}, frequency={x: np.array([0.0, 0, 1, 1, 1])}
+    )
+    scores = Activation(statistic)(MODEL, hypergraph, data)
+    np.testing.assert_allclose(shares(scores), [*expected, 0.5, 0.5])
+
+
 def test_groups_that_nobody_reads_score_their_hyperedges_mean() -> None:
     x = ("x", 1)
     hypergraph = graph({x: [0, 1, -1]}, reads=(x,))
