@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
@@ -31,13 +32,15 @@ def collect(
     provider: str = "cpu",
     threads: int = 1,
 ) -> Stats:
-    """Mean ``|a|`` and share of non-zeros per index of each axis, over all batches.
+    """Statistics of ``|a|`` and of ``a != 0`` per index of each axis, over all batches.
 
-    The reductions run inside onnxruntime, in float64, so no activation is held longer than its
-    consumers need it: memory grows neither with the number of batches nor with that of axes.
-    Batches count by their number of samples. `model` is not changed. facts: for ranks only, any
-    binding will do. zeros: integer value -> the value that holds its zero point ("" for 0), from
-    which ``a`` then counts. Raises DataError, ModelError.
+    Means over samples, and running averages over batches, ``M <- (t M + m) / (t + 1)`` with ``m``
+    of batch ``t`` (mdpi2022, `MagnitudePruningCallback`). The reductions run inside onnxruntime,
+    in float64, so no activation is held longer than its consumers need it: memory grows neither
+    with the number of batches nor with that of axes. In the means batches count by their number
+    of samples, in the running averages all the same. `model` is not changed. facts: for ranks
+    only, any binding will do. zeros: integer value -> the value that holds its zero point ("" for
+    0), from which ``a`` then counts. Raises DataError, ModelError.
     """
     stream = iter(feeds)
     first = next(stream, None)
@@ -50,25 +53,55 @@ def collect(
     names = [name for axis in wanted for name in probes.add(axis)]
     require_survival(model, first)
     session = make_session(probes.model, provider=provider, threads=threads)
-    totals: list[FloatArray] = []
-    samples = 0
+    totals = {axis: _Totals() for axis in wanted}
+    samples = batches = 0
     for batch in itertools.chain([first], stream):
         count = len(next(iter(batch.values())))
-        weighted = [result * count for result in session.run(batch, names)] if names else []
-        for axis, mean in zip(wanted, weighted[::2], strict=True):
-            if not np.isfinite(mean).all():
+        results = session.run(batch, names) if names else []
+        for axis, size, fires, below in zip(
+            wanted, results[::3], results[1::3], results[2::3], strict=True
+        ):
+            if not np.isfinite(size).all():
                 raise DataError(
                     f"{axis[0]} is not finite on samples {samples} to {samples + count - 1}: "
                     "the model overflows on this data"
                 )
-        totals = [t + w for t, w in zip(totals, weighted, strict=True)] if totals else weighted
+            totals[axis].add(size, fires, lowest_is_zero(fires, below), count)
         samples += count
-    means = [total / samples for total in totals]
+        batches += 1
     return Stats(
-        dict(zip(wanted, means[::2], strict=True)),
-        dict(zip(wanted, means[1::2], strict=True)),
+        {axis: t.size / samples for axis, t in totals.items()},
+        {axis: t.fires / samples for axis, t in totals.items()},
         samples,
+        running={axis: t.running / batches for axis, t in totals.items()},
+        frequency={axis: t.frequency / batches for axis, t in totals.items()},
     )
+
+
+def lowest_is_zero(nonzero: FloatArray, negative: FloatArray) -> bool:
+    """Whether 0 is the smallest element: some are, none is below.
+
+    nonzero: (n,) shares of elements with ``a != 0``. negative: share of those with ``a < 0``.
+    """
+    return bool(nonzero.size and nonzero.min() < 1 and not negative.any())
+
+
+@dataclass(slots=True)
+class _Totals:
+    """Sums over the batches of what one axis shows; lives inside `collect`."""
+
+    size: FloatArray = field(default_factory=lambda: np.zeros(1))
+    fires: FloatArray = field(default_factory=lambda: np.zeros(1))
+    running: FloatArray = field(default_factory=lambda: np.zeros(1))
+    frequency: FloatArray = field(default_factory=lambda: np.zeros(1))
+
+    def add(self, size: FloatArray, fires: FloatArray, rectified: bool, samples: int) -> None:
+        """Add the means (n,) of a batch; rectified: its smallest element is 0."""
+        self.size = self.size + size * samples
+        self.fires = self.fires + fires * samples
+        self.running = self.running + size
+        # A frequency means something behind a ReLU only; elsewhere the published rule takes |a|.
+        self.frequency = self.frequency + (fires if rectified else size)
 
 
 class _Probes:
@@ -85,13 +118,17 @@ class _Probes:
         self.opset = self.model.opset_imports.get("", self.model.opset_imports.get("ai.onnx", 1))
         graph.outputs.clear()  # nothing but the statistics leaves onnxruntime
 
-    def add(self, axis: Axis) -> tuple[str, str]:
-        """Outputs for an axis: mean of ``|a|``, share of ``a != 0``; (n,) float64 each."""
+    def add(self, axis: Axis) -> tuple[str, ...]:
+        """Outputs for an axis: mean of ``|a|``, shares of ``a != 0`` and ``a < 0``; float64.
+
+        (n,) each, the last of which is () for the whole value.
+        """
         name, position = axis
         if name not in self.values or name not in self.facts.shapes:
             raise ModelError(f"{name!r} is no activation of known rank; it cannot be calibrated")
         label = f"{PREFIX}.{name}.{position}"
-        others = [a for a in range(len(self.facts.shapes[name])) if a != position]
+        rank = len(self.facts.shapes[name])
+        others = [a for a in range(rank) if a != position]
         value = self._cast(self.values[name], ir.DataType.DOUBLE, label)
         zero = self.holders.get(self.zeros.get(name, ""))
         if zero is not None:
@@ -101,12 +138,17 @@ class _Probes:
         fires = self._cast(
             self._cast(value, ir.DataType.BOOL, label), ir.DataType.DOUBLE, f"{label}.fires"
         )
+        gap = self._op("Sub", [size, value], f"{label}.gap")  # 0 unless negative, then 2 |a|
+        below = self._cast(
+            self._cast(gap, ir.DataType.BOOL, label + ".gap"), ir.DataType.DOUBLE, f"{label}.below"
+        )
         means = [
             self._mean(size, others, f"{label}.mean"),
             self._mean(fires, others, f"{label}.nonzero"),
+            self._mean(below, list(range(rank)), f"{label}.negative"),
         ]
         self.model.graph.outputs.extend(means)
-        return str(means[0].name), str(means[1].name)
+        return tuple(str(mean.name) for mean in means)
 
     def _cast(self, value: ir.Value, dtype: ir.DataType, label: str) -> ir.Value:
         return self._op("Cast", [value], f"{label}.{dtype.name.lower()}", to=int(dtype))

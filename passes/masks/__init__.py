@@ -1,0 +1,1 @@
+"""Masks that pruning during training sets: the rule, the statistic, the schedules."""

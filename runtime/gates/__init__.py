@@ -1,0 +1,1 @@
+"""Training of gates and masks on channel groups, with the network's weights or without."""
