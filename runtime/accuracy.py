@@ -1,83 +1,116 @@
-"""Top-1 and top-5 accuracy of a classifier on labelled data."""
+"""Metrics of a model over a set of data: the accuracy of every report."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
-from prunec.compiler.errors import DataError
-from prunec.runtime.chunks import Labels
-from prunec.runtime.data import Dataset
-from prunec.runtime.inputs import Array
+from prunec.compiler.errors import DataError, UsageError
+from prunec.runtime.data import Dataset, DataSpec, load_data
+from prunec.runtime.inputs import InputSpec
+from prunec.runtime.metrics import (
+    DEFAULT_METRICS,
+    MetricSource,
+    check_metrics,
+    make_metric,
+    metric_name,
+)
 from prunec.runtime.session import Session, make_session
 
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """Shares of samples, in [0, 1]. top5 is None below six classes."""
+    """Values by metric, in the order asked for; higher is better, None says nothing."""
 
-    top1: float
-    top5: float | None
+    values: tuple[tuple[str, float | None], ...]
     samples: int
+
+    @property
+    def first(self) -> tuple[str, float | None]:
+        """The metric that decides where one number is needed, and its value."""
+        return self.values[0]
+
+    @property
+    def top1(self) -> float | None:
+        """Share of samples, in [0, 1]; None where it was not asked for."""
+        return dict(self.values).get("top1")
+
+    @property
+    def top5(self) -> float | None:
+        """Share of samples, in [0, 1]; None below six classes or where it was not asked for."""
+        return dict(self.values).get("top5")
 
     def to_dict(self) -> dict[str, float | int | None]:
         """For ``--json``."""
-        return {"top1": self.top1, "top5": self.top5, "samples": self.samples}
+        return {**dict(self.values), "samples": self.samples}
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Accuracy:
+        """The inverse of `to_dict`. Raises KeyError."""
+        values = {name: value for name, value in record.items() if name != "samples"}
+        return cls(tuple(values.items()), record["samples"])
 
 
 def accuracy(
     model: str | Path | bytes | ir.Model | Session,
     data: Dataset,
+    metrics: Sequence[MetricSource] = (),
     *,
     provider: str = "cpu",
     threads: int = 1,
 ) -> Accuracy:
-    """Compare the largest entries of the first output, (batch, classes), with the labels.
+    """Run the model over the data, one batch in memory at a time; metrics: by default top-1 and 5.
 
-    Ties go to the lower class index; a row that holds NaN is wrong. Raises DataError where the
-    data has no labels or they do not fit the output.
+    Raises DataError where the data has no labels or they do not fit, or a user's metric fails;
+    UsageError for an unknown metric.
     """
+    sources = tuple(metrics) or DEFAULT_METRICS
+    check_metrics(sources)
+    made = [make_metric(source) for source in sources]
     session = model if isinstance(model, Session) else None
     if session is None:
         assert not isinstance(model, Session)
         session = make_session(model, provider=provider, threads=threads)
-    hits1 = hits5 = samples = classes = 0
+    wanted = session.outputs if any(m.whole for m in made) else session.outputs[:1]
+    samples = 0
     for feeds, labels in data.batches():
-        if labels is None:
-            raise DataError(f"{data.spec.path}: accuracy needs labels, the data has none")
-        (scores,) = session.run(feeds, session.outputs[:1])
-        scores = _flat_scores(scores, labels, session.outputs[0])
-        classes = scores.shape[1]
-        rank = _ranks(scores, labels)
-        hits1 += int((rank < 1).sum())
-        hits5 += int((rank < 5).sum())
-        samples += len(labels)
-    return Accuracy(hits1 / samples, hits5 / samples if classes > 5 else None, samples)
+        outputs = dict(zip(wanted, session.run(feeds, wanted), strict=True))
+        for metric in made:
+            try:
+                metric.update(outputs, labels)
+            except DataError as error:
+                raise DataError(f"{data.spec.path}: {error}") from error
+        samples += len(next(iter(feeds.values())))
+    values = [m.result() for m in made]
+    names = [metric_name(source) for source in sources]
+    return Accuracy(tuple(zip(names, values, strict=True)), samples)
 
 
-def _flat_scores(scores: Array, labels: Labels, name: str) -> Array:
-    rows = scores.reshape(len(scores), -1) if scores.ndim and scores.size else scores
-    if rows.ndim != 2 or len(rows) != len(labels) or rows.shape[1] != max(scores.shape[1:]):
-        raise DataError(
-            f"output {name!r} is {tuple(scores.shape)} for {len(labels)} samples; "
-            "accuracy needs (batch, classes)"
-        )
-    if labels.min() < 0 or labels.max() >= rows.shape[1]:
-        raise DataError(
-            f"labels lie in [{labels.min()}, {labels.max()}], "
-            f"output {name!r} has {rows.shape[1]} classes"
-        )
-    return rows
+def report_data(
+    data: DataSpec | None,
+    eval_data: DataSpec | None,
+    metrics: Sequence[MetricSource],
+    inputs: Sequence[InputSpec],
+) -> Dataset | None:
+    """What a report's accuracy is measured on: `eval_data`, else `data` where that can be judged.
+
+    None where nobody asked: there is no data, or it has no labels and no metric is named. Raises
+    DataError, and UsageError where metrics are named without data.
+    """
+    check_metrics(metrics)
+    spec = data if eval_data is None else eval_data
+    if spec is None:
+        if metrics:
+            raise UsageError("--metric needs data; give it with --data or --eval-data")
+        return None
+    found = load_data(spec, inputs)
+    return found if eval_data is not None or metrics or _labelled(found) else None
 
 
-def _ranks(scores: Array, labels: Labels) -> NDArray[np.int64]:
-    """How many classes come before the right one; all of them where the scores are not numbers."""
-    own = scores[np.arange(len(labels)), labels][:, None]
-    earlier = np.arange(scores.shape[1]) < labels[:, None]
-    before = (scores > own) | ((scores == own) & earlier)
-    rank: NDArray[np.int64] = before.sum(axis=1, dtype=np.int64)
-    return np.where(np.isnan(scores).any(axis=1), scores.shape[1] + 5, rank)
+def _labelled(data: Dataset) -> bool:
+    """Whether the first batch has labels; then all must."""
+    return next(data.batches())[1] is not None
