@@ -35,6 +35,10 @@ class ProfileError(PrunecError):
     """A latency profile is malformed, or does not know what is asked of it."""
 
 
+class ScoresError(PrunecError):
+    """A file of scores is malformed, or was made for another model."""
+
+
 class OutputError(PrunecError):
     """A result cannot be written; nothing was changed."""
 
@@ -133,6 +137,30 @@ class NotFasterError(PrunecError):
             f"the pruned model is {self.ratio:.3f} times as fast as the dense one (at least "
             f"{self.low:.3f} with 95 % confidence), less than --min-speedup {self.least:g}; "
             "nothing was written. Use a smaller budget, --align 8 or 16, or --budget latency=..."
+        )
+
+
+@dataclass(eq=False)
+class TrainingError(PrunecError):
+    """The loss is not a number any more.
+
+    best: the epoch whose weights the model has now; history: what was trained until then.
+    """
+
+    epoch: int
+    step: int
+    best: int | None = None
+    history: object = None
+
+    def __str__(self) -> str:
+        kept = (
+            "no better weights are known"
+            if not self.best
+            else f"the best weights so far, of epoch {self.best}, were kept"
+        )
+        return (
+            f"training diverged: the loss is not a number in epoch {self.epoch}, by step "
+            f"{self.step}; {kept}. Use a lower --learning-rate, a longer --warmup or --clip 1"
         )
 
 

@@ -152,7 +152,8 @@ class Hypergraph:
 
     axes: (value name, axis) -> group index per position, KEPT where a channel never leaves;
     an axis that can't lose any channel is absent. costs: resource -> polynomial in the kept
-    counts, ordered as `edges`. reads: activation axes that some consumer sums over. made: the
+    counts, ordered as `edges`. reads: activation axes that some consumer sums over. read_by: the
+    same by consumer, bodies included: (node, input position, axis). made: the
     output axes of all weights that contractions multiply with, frozen ones included.
     inexact: nodes that treat the other channels differently once some are gone, and why; empty
     unless `freedom`, under which the channels were coupled, allows it. recurs: (node, input
@@ -185,6 +186,7 @@ class Hypergraph:
     subsets: Mapping[int, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
     held: Mapping[str, int] = field(default_factory=dict)
     order: tuple[str, ...] = ()
+    read_by: tuple[tuple[str, int, int], ...] = ()
 
     @property
     def number_of_groups(self) -> int:

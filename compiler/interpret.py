@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,8 @@ def interpret(
         )
 
     graph = with_joins(run.coupler, nodes(model.graph), with_windows(run.coupler, assembled))
-    return with_branches(model, graph)
+    by = tuple(at for at, name in run.read_by.items() if (name, at[2]) in graph.axes)
+    return with_branches(model, replace(graph, read_by=by))
 
 
 def _computed(graph: ir.Graph) -> frozenset[str]:
@@ -100,6 +102,7 @@ class _Run:
         self.zeros: dict[str, Zero] = {}  # integer values in which zero is known
         self.diagnostics: list[Diagnostic] = []
         self.reads: dict[Axis, None] = {}
+        self.read_by: dict[tuple[str, int, int], str] = {}  # -> the value that is read
         self.made: set[int] = set()  # id() of label arrays that a weight produces
         self.scope = Scope(self.labels, facts.shapes, facts.certain(), self.body)
         self.runs = True  # whether the graph at hand may run at all
@@ -197,10 +200,11 @@ class _Run:
             self._record_zeros(node)
         read = {id(a) for a in self.coupler.reads[marks[0] :]}
         self.made.update(id(a) for a in self.coupler.freed[marks[1] :])
-        for name, axes in zip(names, ins, strict=True):
+        for position, (name, axes) in enumerate(zip(names, ins, strict=True)):
             for axis, labels in enumerate(axes):
                 if name and name not in self.constant and id(labels) in read:
                     self.reads[name, axis] = None
+                    self.read_by[node.name or "", position, axis] = name
 
     def _is_float(self, name: str) -> bool:
         dtype = self.facts.dtypes.get(name)

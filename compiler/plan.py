@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -104,6 +105,14 @@ class Plan:
         for edge in graph.edges:
             mask[edge.first + np.array(self.hyperedges[edge.name].positions, np.int64)] = True
         return mask
+
+    def apply_to(self, module: Any, example_inputs: Any = None, **options: Any) -> Any:
+        """A torch.nn.Module sliced by this plan: `prunec.apply_to`, which names the options."""
+        # By name, as the compiler imports nothing above itself: a short way for callers, who have
+        # all of prunec, and nothing that this package builds on.
+        return importlib.import_module("prunec.api").apply_to(
+            self, module, example_inputs, **options
+        )
 
     def to_json(self) -> str:
         """Text with sorted keys and one hyperedge or weight a line; ends with a newline."""

@@ -8,6 +8,8 @@ from typing import Any
 
 import onnx_ir as ir
 
+from prunec.compiler.walk import initializers, nodes
+
 SCHEME = "prunec-graph-1"
 
 
@@ -23,6 +25,25 @@ def graph_digest(model: ir.Model) -> str:
         state.update(line.encode())
         state.update(b"\n")
     return state.hexdigest()
+
+
+def weights_digest(model: ir.Model) -> str:
+    """The sha256 (hex) of the contents of all stored tensors, with their names and types."""
+    state = hashlib.sha256()
+    for name, value in sorted(initializers(model.graph).items()):
+        if value.const_value is not None:
+            _add(state, name, value.const_value)
+    for node in nodes(model.graph):
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
+                _add(state, f"{node.name}.{attribute.name}", attribute.value)
+    return state.hexdigest()
+
+
+def _add(state: Any, name: str, tensor: ir.TensorProtocol) -> None:
+    text = tensor.dtype == ir.DataType.STRING
+    state.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode())
+    state.update(repr(tensor.numpy().tolist()).encode() if text else tensor.tobytes())
 
 
 def _model_lines(model: ir.Model) -> Iterator[str]:

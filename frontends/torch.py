@@ -101,14 +101,18 @@ def _release_names(proto: onnx.ModelProto) -> None:
 
 @contextlib.contextmanager
 def _as_found(module: torch.nn.Module) -> Iterator[None]:
-    """Restore every submodule's mode, and keep torch's own logging off the terminal."""
+    """Restore modes and settings, and keep torch's own logging off the terminal."""
     modes = [(part, part.training) for part in module.modules()]
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)
+    attention = _torch().backends.mha
+    fused = attention.get_fastpath_enabled()
+    attention.set_fastpath_enabled(False)  # its operator has no ONNX form
     try:
         yield
     finally:
+        attention.set_fastpath_enabled(fused)
         log.setLevel(level)
         for part, training in modes:
             part.training = training

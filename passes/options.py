@@ -18,8 +18,11 @@ from prunec.passes.pairwise.decide import (
     separable_solver,
 )
 from prunec.passes.pairwise.objectives import Objective, Pairwise, Separable
+from prunec.passes.schedules.one_shot import OneShot
+from prunec.passes.schedules.schedule import Schedule
 from prunec.passes.solvers.auto import Auto
 from prunec.passes.worth.share import Share
+from prunec.passes.worth.sum import Sum
 from prunec.passes.worth.worth import Worth
 
 
@@ -42,12 +45,15 @@ class Options:
     max_gap: the largest optimality gap to accept, or None. exponent: in (0, 1]; the value of a
     hyperedge is its cost share times (kept share of its scores) ** exponent. 1 is the plain sum;
     below 1 the first channels are worth more than the last, which spreads the cuts but makes
-    optimality harder to prove. worth: what a hyperedge is worth as a whole. multipliers: hyperedge
-    name -> how many times as dear as its cost says its channels are; its value is divided by that.
+    optimality harder to prove. worth: what a hyperedge is worth as a whole; None: the sum of its
+    scores where the criterion's are in one unit, else its share of the costs. multipliers:
+    hyperedge name -> how many times as dear as its cost says its channels are; its value is
+    divided by that.
     objective: what is maximised; where it is pairwise, criterion, exponent, worth and multipliers
     have no say, and solver is one of PAIRWISE_SOLVERS or the default. gamma: in (0, 1]; channels
     may cost 1 / gamma of the budget in flops and params, and kernel positions of single filters
-    are zeroed until what is counted without them meets it. None: none are.
+    are zeroed until what is counted without them meets it. None: none are. schedule: in which
+    steps channels leave.
     """
 
     criterion: Criterion = field(default_factory=Magnitude)
@@ -59,10 +65,11 @@ class Options:
     overrides: Mapping[str, Override] = field(default_factory=dict)
     max_gap: float | None = None
     exponent: float = 1.0
-    worth: Worth = field(default_factory=Share)
+    worth: Worth | None = None
     multipliers: Mapping[str, float] = field(default_factory=dict)
     objective: Objective = field(default_factory=Separable)
     gamma: float | None = None
+    schedule: Schedule = field(default_factory=OneShot)
 
     def __post_init__(self) -> None:
         for name in ("align", "min_keep"):
@@ -84,11 +91,20 @@ class Options:
         for flag, given in (
             ("--score", self.criterion != Magnitude()),
             ("--exponent", self.exponent != 1.0),
-            ("--worth", self.worth != Share()),
+            ("--worth", self.worth is not None),
             ("--edge-multipliers", bool(self.multipliers)),
+            ("--schedule", self.schedule != OneShot()),
         ):
             if given:
                 raise UsageError(f"{flag} has no effect with --objective pairwise; leave it out")
+
+    @property
+    def weighing(self) -> Worth:
+        """What hyperedges are worth, with the default settled."""
+        if self.worth is not None:
+            return self.worth
+        # Criteria of others need not say that their scores are in one unit: most are not.
+        return Sum() if getattr(self.criterion, "comparable", False) else Share()
 
     def provenance(self) -> dict[str, Any]:
         """What the plan records, as JSON values."""

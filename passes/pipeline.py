@@ -42,6 +42,7 @@ from prunec.passes.pairwise.decide import (
 from prunec.passes.pairwise.importance import Importance, importance
 from prunec.passes.pairwise.objectives import Pairwise
 from prunec.passes.pose import allowed_levels, pose, posed_costs
+from prunec.passes.schedules.one_shot import OneShot
 from prunec.passes.solvers.least import least
 
 SHOWN_BARRIERS = 3
@@ -108,8 +109,9 @@ def decide(
     scores: FloatArray | Importance,
     limits: tuple[Limit, ...],
     options: Options,
+    at_most: Sequence[int] | None = None,
 ) -> Choice:
-    """Choose under these limits.
+    """Choose under these limits. at_most: kept counts that are not exceeded, of scores only.
 
     Raises UsageError, InfeasibleBudgetError, GapError, SolverError.
     """
@@ -120,7 +122,7 @@ def decide(
             "--decouple needs --objective pairwise: scores of single channels don't know who reads "
             "what is written"
         )
-    solution, whole = _settled(graph, scores, limits, options)
+    solution, whole = _settled(graph, scores, limits, options, at_most)
     return Choice(
         mask=choose(graph, scores, solution.counts),
         objective=solution.objective,
@@ -198,21 +200,27 @@ def _components(choice: Choice, options: Options) -> dict[str, str]:
     used["proved_by"] = choice.proof
     if isinstance(options.objective, Pairwise):
         return {**used, "objective": render(options.objective)}
-    return {**used, "criterion": render(options.criterion), "worth": render(options.worth)}
+    used |= {"criterion": render(options.criterion), "worth": render(options.weighing)}
+    one_shot = options.schedule == OneShot()
+    return used if one_shot else {**used, "schedule": render(options.schedule)}
 
 
 def _settled(
-    graph: Hypergraph, scores: FloatArray, limits: tuple[Limit, ...], options: Options
+    graph: Hypergraph,
+    scores: FloatArray,
+    limits: tuple[Limit, ...],
+    options: Options,
+    at_most: Sequence[int] | None,
 ) -> tuple[Solution, float]:
     """Solve; again with the worths at the counts found, where these depend on them.
 
     Returns the objective of keeping everything as well, by the same worths.
     """
-    problem = pose(graph, scores, limits, options)
+    problem = pose(graph, scores, limits, options, at_most=at_most)
     check_feasible(problem, graph)
     solution = solve(problem, options)
-    for _ in range(options.worth.rounds):
-        problem = pose(graph, scores, limits, options, solution.counts)
+    for _ in range(options.weighing.rounds):
+        problem = pose(graph, scores, limits, options, solution.counts, at_most)
         again = solve(problem, options)
         settled, solution = again.counts == solution.counts, again
         if settled:

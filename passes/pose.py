@@ -31,13 +31,18 @@ def pose(
     limits: tuple[Limit, ...],
     options: Options,
     counts: Sequence[int] | None = None,
+    at_most: Sequence[int] | None = None,
 ) -> Problem:
     """The selection problem of these scores under these limits.
 
-    counts: where hyperedges are weighed, the dense ones by default.
+    counts: where hyperedges are weighed, by default those that are there. at_most: see
+    `allowed_levels`.
     """
     values = []
-    shares = options.worth(graph, limits, graph.dense() if counts is None else counts)
+    number = len(graph.edges)
+    totals = np.asarray(np.bincount(graph.edge_of_group(), scores, number), np.float64)
+    at = next((n for n in (counts, at_most) if n is not None), graph.dense())
+    shares = options.weighing(graph, limits, at, totals)
     shares = shares / multipliers_of(graph, options.multipliers)
     for e, edge in enumerate(graph.edges):
         own = scores[edge.first : edge.first + edge.size]
@@ -47,7 +52,7 @@ def pose(
             else kept_share(np.sort(own)[::-1])
         )
         values.append(shares[e] * share**options.exponent)
-    levels, together = allowed_levels(graph, options)
+    levels, together = allowed_levels(graph, options, at_most)
     return Problem(
         names=tuple(e.name for e in graph.edges),
         values=tuple(values),
@@ -69,9 +74,12 @@ def posed_costs(
 
 
 def allowed_levels(
-    graph: Hypergraph, options: Options
+    graph: Hypergraph, options: Options, at_most: Sequence[int] | None = None
 ) -> tuple[tuple[IntArray, ...], tuple[tuple[int, ...], ...]]:
-    """Per hyperedge, the kept counts that the options allow; and the sets that are 0 together."""
+    """Per hyperedge, the kept counts that the options allow; and the sets that are 0 together.
+
+    at_most: per hyperedge, the count that it has already and may not exceed; None: the dense one.
+    """
     protected = _protected(graph, options)
     settings = [_settings(graph, e, options) for e in range(len(graph.edges))]
     together = closable(graph, [min_keep for _, min_keep in settings], protected)
@@ -84,7 +92,11 @@ def allowed_levels(
             if e in graph.subsets
             else edge_levels(edge, align, least, protected[e])
         )
-        levels.append(np.append([0], allowed) if e in closing else allowed)
+        allowed = np.append([0], allowed) if e in closing else allowed
+        if at_most is not None:
+            below = allowed[allowed < at_most[e]]
+            allowed = np.append(below, at_most[e]).astype(np.int64)
+        levels.append(allowed)
     return tuple(levels), together
 
 

@@ -13,7 +13,23 @@ from typing import TYPE_CHECKING
 from prunec._version import __version__
 
 if TYPE_CHECKING:
-    from prunec.api import apply, inspect, load, plan, plot, profile, prune, sweep, verify
+    from prunec.api import (
+        apply,
+        apply_to,
+        evaluate,
+        finetune,
+        inspect,
+        load,
+        plan,
+        plot,
+        profile,
+        prune,
+        scores,
+        sweep,
+        torch_view,
+        train,
+        verify,
+    )
     from prunec.compiler.coverage import Coverage, coverage
     from prunec.compiler.diagnostics import Diagnostic
     from prunec.compiler.errors import PrunecError
@@ -23,15 +39,20 @@ if TYPE_CHECKING:
     from prunec.frontends.onnx import save
     from prunec.frontends.torch import from_torch
     from prunec.passes.options import Options, Override
+    from prunec.runtime.accuracy import Accuracy
     from prunec.runtime.compile import Report, Result, Settings
     from prunec.runtime.data import DataSpec
+    from prunec.runtime.scores import Scores
     from prunec.runtime.sweep.points import Sweep
     from prunec.runtime.sweep.stages import SweepSettings
     from prunec.runtime.sweep.workers import Workers
+    from prunec.runtime.torch_view import TorchView
+    from prunec.runtime.training.settings import Recipe, TrainSettings
     from prunec.runtime.verify import Verification
 
 # Loaded on first use: `import prunec` and `prunec --help` start without numpy.
 _HOME = {
+    "Accuracy": "prunec.runtime.accuracy",
     "Coverage": "prunec.compiler.coverage",
     "DataSpec": "prunec.runtime.data",
     "Diagnostic": "prunec.compiler.diagnostics",
@@ -42,15 +63,22 @@ _HOME = {
     "Plan": "prunec.compiler.plan",
     "PrunecError": "prunec.compiler.errors",
     "Reason": "prunec.compiler.reasons",
+    "Recipe": "prunec.runtime.training.settings",
     "Report": "prunec.runtime.compile",
     "Result": "prunec.runtime.compile",
+    "Scores": "prunec.runtime.scores",
     "Settings": "prunec.runtime.compile",
     "Sweep": "prunec.runtime.sweep.points",
     "SweepSettings": "prunec.runtime.sweep.stages",
+    "TorchView": "prunec.runtime.torch_view",
+    "TrainSettings": "prunec.runtime.training.settings",
     "Verification": "prunec.runtime.verify",
     "Workers": "prunec.runtime.sweep.workers",
     "apply": "prunec.api",
+    "apply_to": "prunec.api",
     "coverage": "prunec.compiler.coverage",
+    "evaluate": "prunec.api",
+    "finetune": "prunec.api",
     "from_torch": "prunec.frontends.torch",
     "inspect": "prunec.api",
     "load": "prunec.api",
@@ -59,11 +87,15 @@ _HOME = {
     "profile": "prunec.api",
     "prune": "prunec.api",
     "save": "prunec.frontends.onnx",
+    "scores": "prunec.api",
     "sweep": "prunec.api",
+    "torch_view": "prunec.api",
+    "train": "prunec.api",
     "verify": "prunec.api",
 }
 
 __all__ = [
+    "Accuracy",
     "Coverage",
     "DataSpec",
     "Diagnostic",
@@ -74,16 +106,23 @@ __all__ = [
     "Plan",
     "PrunecError",
     "Reason",
+    "Recipe",
     "Report",
     "Result",
+    "Scores",
     "Settings",
     "Sweep",
     "SweepSettings",
+    "TorchView",
+    "TrainSettings",
     "Verification",
     "Workers",
     "__version__",
     "apply",
+    "apply_to",
     "coverage",
+    "evaluate",
+    "finetune",
     "from_torch",
     "inspect",
     "load",
@@ -92,7 +131,10 @@ __all__ = [
     "profile",
     "prune",
     "save",
+    "scores",
     "sweep",
+    "torch_view",
+    "train",
     "verify",
 ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from prunec.compiler.criterion import Criterion
-from prunec.compiler.errors import UsageError
+from prunec.compiler.errors import MissingDependencyError, UsageError
 from prunec.compiler.extensions import Source as RulesSource
 from prunec.compiler.extensions import extended
 from prunec.compiler.freedom import Freedom, frees_kernels
@@ -18,16 +18,26 @@ from prunec.compiler.hypergraph import Hypergraph
 from prunec.compiler.pairwise import PairwiseSolver
 from prunec.compiler.plan import Plan
 from prunec.compiler.problem import Solver
+from prunec.compiler.recovery import Recovery
 from prunec.compiler.spec import parse
 from prunec.frontends import onnx as onnx_frontend
 from prunec.passes.criteria import CRITERIA
 from prunec.passes.options import Options, Override
 from prunec.passes.pairwise import Objective
 from prunec.passes.pairwise.specs import parse_objective, parse_solver
-from prunec.passes.worth import WORTHS
+from prunec.passes.schedules import SCHEDULES, Schedule
+from prunec.passes.worth import parse_worth
 from prunec.passes.worth.worth import Worth
-from prunec.runtime.compile import Result, Settings, compile_model, plan_for, plan_path
+from prunec.runtime.compile import (
+    Result,
+    Settings,
+    compile_model,
+    plan_for,
+    plan_path,
+    silent,
+)
 from prunec.runtime.data import DataSpec
+from prunec.runtime.scores import Scores, compute
 from prunec.runtime.subject import Source, Subject, open_model
 from prunec.runtime.sweep.grid import parse_grid
 from prunec.runtime.sweep.points import Sweep
@@ -36,13 +46,23 @@ from prunec.runtime.sweep.stages import SweepSettings
 from prunec.tools.plan_file import read_plan
 
 if TYPE_CHECKING:
+    import torch
+
+    from prunec.passes.criteria.gate import Gate
+    from prunec.passes.masks.masks import Masks
+    from prunec.runtime.accuracy import Accuracy
+    from prunec.runtime.gates.train import Pruned
     from prunec.runtime.latency.measure import Effort
     from prunec.runtime.latency.profile import Profile
     from prunec.runtime.latency.session import Profiled
+    from prunec.runtime.torch_view import TorchView
+    from prunec.runtime.training.finetune import FineTuned
+    from prunec.runtime.training.settings import Recipe, TrainSettings
     from prunec.runtime.verify import Verification
 
 Shapes = Mapping[str, Sequence[int]]
 Rules = RulesSource | Sequence[RulesSource]
+Metrics = str | Callable[..., Any] | Sequence[str | Callable[..., Any]]
 
 
 def load(source: Source | Any, example_inputs: Any = None) -> ir.Model:
@@ -64,6 +84,7 @@ def prune(
     budget: str | Sequence[str] | Mapping[str, float | str],
     *,
     score: str | Criterion = "magnitude",
+    scores: Scores | str | Path | None = None,
     objective: str | Objective = "separable",
     solver: str | Solver | PairwiseSolver = "auto",
     align: int | None = None,
@@ -73,7 +94,8 @@ def prune(
     overrides: Mapping[str, Override] | None = None,
     max_gap: float | None = None,
     exponent: float = 1.0,
-    worth: str | Worth = "share",
+    worth: str | Worth = "auto",
+    schedule: str | Schedule = "one-shot",
     edge_multipliers: Mapping[str, float] | None = None,
     residual: bool = False,
     heads: bool = False,
@@ -83,6 +105,9 @@ def prune(
     shapes: Shapes | None = None,
     rules: Rules = (),
     data: DataSpec | str | None = None,
+    recover: str | Recovery = "auto",
+    eval_data: DataSpec | str | None = None,
+    metric: Metrics = (),
     verify: bool = True,
     bench: bool = False,
     min_speedup: float | None = None,
@@ -99,6 +124,8 @@ def prune(
     inputs with symbolic dimensions. residual: channels that a norm, softmax or mean runs over may
     leave; the result is then not the gated model, and is proven against one whose statistics run
     over the kept channels. heads: remove whole attention heads, not positions within heads.
+    scores: what `prunec.scores` gave, or a file of it, instead of computing them; score is then
+    what that says.
     objective: ``"pairwise"`` counts pairs of output and input channels; score, worth and exponent
     then have no say and solver is one of PAIRWISE_SOLVERS.
     decouple: what a residual branch writes, and what blocks read of a stream, need not be the same
@@ -110,9 +137,15 @@ def prune(
     profile: for budgets such as ``"latency=0.6"`` or ``"latency=8ms"``, what `prunec.profile` gave
     or wrote; without one it is measured now. latency_model: lut, m5, m6 or half-edge. provider,
     threads, batch: what models run on, and the size of symbolic first dimensions.
+    data: for criteria that need it, and for accuracy where it has labels. eval_data: what accuracy
+    is reported on instead. metric: what is reported, as for `prunec.evaluate`.
     rules: modules, their names or files, with RULES for operators that prunec does not know.
+    recover: how weights win accuracy back after slicing: auto (least-squares where there is data),
+    none, a specification or a component.
     align: None = min(8, max(1, size // 8)) per hyperedge. worth: what a hyperedge is worth as a
-    whole; edge_multipliers: name -> how many times as dear its channels are. min_speedup: raise
+    whole, "auto" leaves it to the criterion. schedule: in which steps channels leave; in between
+    the model is recovered and scored again. edge_multipliers: name -> how many times as dear its
+    channels are. min_speedup: raise
     NotFasterError, and write nothing, unless measured to be so many times as fast. output: also
     write the model there, with the plan beside it. Needs onnxruntime unless ``verify=False``.
     Raises PrunecError.
@@ -136,12 +169,16 @@ def prune(
         overrides=overrides or {},
         max_gap=max_gap,
         exponent=exponent,
-        worth=_worth(worth) if isinstance(worth, str) else worth,
+        worth=parse_worth(worth) if isinstance(worth, str) else worth,
+        schedule=parse(schedule, SCHEDULES, "schedule") if isinstance(schedule, str) else schedule,
         multipliers=edge_multipliers or {},
     )
     settings = Settings(
         shapes=_shapes(shapes),
         data=_data(data),
+        recover=recover,
+        eval_data=_data(eval_data),
+        metrics=_metrics(metric),
         verify=verify,
         bench=bench,
         min_speedup=min_speedup,
@@ -152,6 +189,7 @@ def prune(
         provider=provider,
         threads=threads,
         batch=batch,
+        scores=scores,
     )
     subject = _open(model, settings)
     chosen = plan_for(subject, _budget(budget), options, settings)
@@ -170,6 +208,32 @@ def plan(
     settings = settings or Settings()
     subject = _open(model, settings)
     return plan_for(subject, budget, options or Options(), settings)
+
+
+def scores(
+    model: Source,
+    score: str | Criterion = "magnitude",
+    *,
+    data: DataSpec | str | None = None,
+    settings: Settings | None = None,
+) -> Scores:
+    """Score every channel group once, for any number of budgets; raises PrunecError.
+
+    The result goes into `prune(scores=...)`, or into `Settings.scores` for `plan` and `sweep`, and
+    `save` writes it. data: instead of that of the settings, whose freedom, shapes and rules must
+    be those of the plans to come.
+
+    >>> import prunec
+    >>> from prunec.tools.demo import DIGITS
+    >>> found = prunec.scores(DIGITS, "magnitude{p=1}")
+    >>> prunec.prune(DIGITS, "flops=0.5", scores=found, verify=False).plan.components["criterion"]
+    'magnitude{p=1}'
+    """
+    settings = settings or Settings()
+    if data is not None:
+        settings = replace(settings, data=_data(data))
+    options = Options(criterion=_criterion(score) if isinstance(score, str) else score)
+    return compute(_open(model, settings), options, settings, silent)[1]
 
 
 def apply(model: Source, plan: Plan | str | Path, settings: Settings | None = None) -> Result:
@@ -271,12 +335,186 @@ def verify(
     shapes: Shapes | None = None,
     *,
     rules: Rules = (),
+    retrained: bool | None = None,
 ) -> Verification:
-    """Run the oracle alone: is `pruned` what `plan` makes of `dense`?"""
+    """Run the oracle alone: is `pruned` what `plan` makes of `dense`?
+
+    retrained: the numbers of its weights were changed since, nothing else; None: what the plan
+    says of recovery.
+    """
+    if "recovery" in plan.components if retrained is None else retrained:
+        from prunec.runtime.recovery.prove import verify_changed
+
+        subject = open_model(dense, _shapes(shapes), freedom=plan.freedom, rules=_sources(rules))
+        return verify_changed(subject, plan, onnx_frontend.load(pruned))
     from prunec.runtime.verify import verify as run
 
     subject = open_model(dense, _shapes(shapes), freedom=plan.freedom, rules=_sources(rules))
     return run(subject, plan, onnx_frontend.load(pruned))
+
+
+def torch_view(model: Source) -> TorchView:
+    """A model as a trainable torch.nn.Module; `to_model()` puts the weights back by name.
+
+    Raises ModelError, naming the node, where an operator cannot be run (If, Loop, Scan). Needs
+    torch.
+    """
+    try:
+        from prunec.runtime.torch_view import torch_view as view
+    except ImportError as error:
+        raise MissingDependencyError(
+            "the torch view needs torch; install it with pip install 'prunec[torch]'"
+        ) from error
+    return view(model)
+
+
+def evaluate(
+    model: Source,
+    data: DataSpec | str | Path,
+    metric: Metrics = (),
+    *,
+    provider: str = "cpu",
+    threads: int = 1,
+    batch: int | None = None,
+) -> Accuracy:
+    """Accuracy of a model on labelled data, or what the user's own metric says; streamed.
+
+    metric: ``"top1"``, ``"top5"``, ``"module:function"``, a function or class, or several. A
+    function gets a batch's outputs by name and its labels (None without) and returns (sum, count);
+    a class has ``update(outputs, labels)`` and ``result()``. Higher is better. Default: top-1 and
+    top-5.
+    batch: samples at once, for a symbolic first dimension. Raises PrunecError.
+
+    >>> import prunec
+    >>> from prunec.tools.demo import DIGITS, IMAGES
+    >>> prunec.evaluate(DIGITS, IMAGES, "top1").samples
+    450
+    """
+    from prunec.runtime.evaluate import evaluate as run
+
+    spec = _data(data if isinstance(data, DataSpec) else str(data))
+    assert spec is not None
+    source = model if isinstance(model, str | Path | bytes) else onnx_frontend.load(model)
+    metrics = _metrics(metric)
+    return run(source, spec, metrics, provider=provider, threads=threads, batch=batch).accuracy
+
+
+def apply_to(
+    plan: Plan,
+    module: torch.nn.Module,
+    example_inputs: Any = None,
+    *,
+    model: Source | None = None,
+    weights: Source | None = None,
+    in_place: bool = False,
+) -> torch.nn.Module:
+    """Slice a torch module by a plan: for people with their own training code.
+
+    Returns a copy, unless `in_place`: parameters, buffers and the attributes that tell sizes are
+    those of the pruned network. The plan is one for ``prunec.load(module, example_inputs)``, whose
+    weights have the names of the module's; for another export give that dense model as `model`, and
+    weights are found by their contents. example_inputs, a tensor or a tuple: the sliced module must
+    give the outputs of the pruned model for them; without, nothing is run. weights: a pruned model,
+    recovered or fine-tuned, whose weights the module gets. Optimizers are left alone: make a new
+    one. Needs torch; raises PlanError, VerificationError.
+    """
+    from prunec.runtime.torch_modules import apply_to as run
+
+    dense = None if model is None else onnx_frontend.load(model)
+    slim = None if weights is None else onnx_frontend.load(weights)
+    return run(plan, module, example_inputs, model=dense, weights=slim, in_place=in_place)
+
+
+def _metrics(metric: Metrics) -> tuple[str | Callable[..., Any], ...]:
+    if isinstance(metric, str):
+        from prunec.tools.settings import metrics_of
+
+        return metrics_of((metric,))
+    return tuple(metric) if isinstance(metric, Sequence) else (metric,)
+
+
+def finetune(
+    model: Source,
+    data: DataSpec | str,
+    teacher: Source | None = None,
+    recipe: Recipe | None = None,
+    settings: TrainSettings | None = None,
+    *,
+    plan: Plan | str | Path | None = None,
+    eval_data: DataSpec | str | None = None,
+    output: str | Path | None = None,
+) -> FineTuned:
+    """Train a model's weights towards a teacher's outputs, by labels, or both.
+
+    recipe: what is learned and which samples are held out; settings: how. plan: of the pruned
+    model, where `Recipe.features` names values that lost channels. eval_data: held-out samples
+    instead of a share of `data`. output: also write the model there, with its history beside it.
+    The result's `model` has the weights of the best epoch; under `torchrun`, in every process.
+    Needs torch and accelerate. Raises PrunecError.
+    """
+    from prunec.runtime.training.settings import Recipe, TrainSettings
+
+    try:
+        from prunec.runtime.training.finetune import Work
+        from prunec.runtime.training.finetune import finetune as run
+    except ImportError as error:
+        raise MissingDependencyError(
+            "training needs torch and accelerate; install them with pip install 'prunec[train]'"
+        ) from error
+    made = plan if plan is None or isinstance(plan, Plan) else read_plan(Path(plan))
+    samples = _data(data)
+    assert samples is not None
+    work = Work(model, samples, teacher, made, _data(eval_data))
+    found = run(work, recipe or Recipe(), settings or TrainSettings())
+    if output is not None:
+        found.save(Path(output))
+    return found
+
+
+def train(
+    model: Source,
+    budget: str | Sequence[str] | Mapping[str, float | str],
+    data: DataSpec | str,
+    by: str | Gate | Masks = "gate",
+    *,
+    recipe: Recipe | None = None,
+    training: TrainSettings | None = None,
+    options: Options | None = None,
+    settings: Settings | None = None,
+    output: str | Path | None = None,
+    save_trained: str | Path | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Pruned:
+    """Prune while training: gates or masks close channels until the budget is met.
+
+    by: a row of the components "trained", with options: ``"gate{ramp=0.5}"``,
+    ``"masks{schedule=stepwise}"``. recipe, training: what the weights learn, and how, beside the
+    dense model's outputs. options: how the solver chooses in the end (align, keep ...). output:
+    also write the pruned model there, with the plan beside it; save_trained: the dense model with
+    the trained weights, which the plan belongs to. Needs ``prunec[train]``. Raises PrunecError.
+    """
+    try:
+        from prunec.passes.trained import TRAINED
+        from prunec.runtime.gates.train import Lesson, Lookout, Targets
+        from prunec.runtime.gates.train import train as run
+        from prunec.runtime.training.settings import Recipe, TrainSettings
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"training needs torch and accelerate: pip install 'prunec[train]' ({error})"
+        ) from error
+    settings = replace(settings or Settings(), data=_data(data))
+    lesson = Lesson(
+        by=parse(by, TRAINED, "by") if isinstance(by, str) else by,
+        budget=_budget(budget),
+        recipe=recipe or Recipe(),
+        training=training or TrainSettings(),
+        options=options or Options(),
+        settings=settings,
+    )
+    out = None if output is None else Path(output)
+    beside = None if out is None else plan_path(out)
+    kept = None if save_trained is None else Path(save_trained)
+    return run(_open(model, settings), lesson, Targets(out, beside, kept), Lookout(progress))
 
 
 def _open(model: Source, settings: Settings) -> Subject:
@@ -304,11 +542,6 @@ def _budget(budget: str | Sequence[str] | Mapping[str, float | str]) -> str | Se
 def _criterion(text: str) -> Criterion:
     rows = extended(CRITERIA, "prunec.criteria")
     made: Criterion = parse(text, rows, "criterion")
-    return made
-
-
-def _worth(text: str) -> Worth:
-    made: Worth = parse(text, WORTHS, "worth")
     return made
 
 

@@ -63,17 +63,28 @@ def call_function(path: str, inputs: tuple[InputSpec, ...]) -> Iterator[Chunk]:
 
     It yields (or returns) feeds by name, one array, or (array, label); samples or batches.
     """
-    function = _find(path)
-    iterator = iter(_run(path, lambda: _as_iterable(function())))
+    return result_chunks(path, call(path), inputs)
+
+
+def call(path: str) -> object:
+    """What ``module:function`` or ``file.py:function`` gives, called without arguments."""
+    function = find_function(path)
+    return guarded(path, function)
+
+
+def result_chunks(path: str, result: object, inputs: tuple[InputSpec, ...]) -> Iterator[Chunk]:
+    """Chunks of what such a function gave: an array, a tuple, a dict, or an iterable of those."""
+    iterator = iter(guarded(path, lambda: _as_iterable(result)))
     while True:
-        item = _run(path, lambda: next(iterator, None))
+        item = guarded(path, lambda: next(iterator, None))
         if item is None:
             return
         # B023: the function is called at once, while `item` is still this one.
-        yield chunk_of(_run(path, lambda: _named(item, inputs, path)), inputs, path)  # noqa: B023
+        yield chunk_of(guarded(path, lambda: named_arrays(item, inputs, path)), inputs, path)  # noqa: B023
 
 
-def _run(path: str, call: Callable[[], Any]) -> Any:
+def guarded(path: str, call: Callable[[], Any]) -> Any:
+    """What the user's code gives. Raises DataError that names it and says what went wrong."""
     try:
         return call()
     except PrunecError:
@@ -90,7 +101,11 @@ def _as_iterable(result: object) -> Iterable[object]:
     return result
 
 
-def _named(item: object, inputs: tuple[InputSpec, ...], path: str) -> dict[str, Array]:
+def named_arrays(item: object, inputs: tuple[InputSpec, ...], path: str) -> dict[str, Array]:
+    """An item of the user's by name: a dict as it is, an array as the input, a pair with a label.
+
+    Raises DataError where a model has several inputs and the item no names.
+    """
     if isinstance(item, Mapping):
         return {str(name): np.asarray(array) for name, array in item.items()}
     if len(inputs) != 1:
@@ -101,15 +116,19 @@ def _named(item: object, inputs: tuple[InputSpec, ...], path: str) -> dict[str, 
     return {inputs[0].name: np.asarray(item)}
 
 
-def _find(path: str) -> Callable[[], object]:
+def find_function(path: str) -> Callable[..., object]:
+    """The function, or class, that ``module:function`` or ``file.py:function`` names.
+
+    Raises DataError where there is none.
+    """
     module_name, _, function_name = path.rpartition(":")
-    module = _run(path, lambda: _import(module_name))
+    module = guarded(path, lambda: _import(module_name))
     names = [name for name in vars(module) if callable(getattr(module, name))]
     if function_name not in names:
         raise DataError(
             f"{module_name} has no function {function_name!r}{suggest(function_name, names)}"
         )
-    found: Callable[[], object] = getattr(module, function_name)
+    found: Callable[..., object] = getattr(module, function_name)
     return found
 
 

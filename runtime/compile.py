@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import onnx_ir as ir
 
-from prunec.compiler.diagnostics import Diagnostic, slow_additions
+from prunec.compiler.diagnostics import Diagnostic, Severity, slow_additions
 from prunec.compiler.errors import NotFasterError, UsageError
 from prunec.compiler.extensions import Source as RulesSource
 from prunec.compiler.freedom import Freedom
@@ -20,19 +20,25 @@ from prunec.compiler.stats import Stats
 from prunec.frontends.calls import with_calls
 from prunec.frontends.onnx import load, save, to_proto
 from prunec.passes.apply import prune as rewrite
+from prunec.passes.gates.goal import goal_of
 from prunec.passes.options import Options
-from prunec.passes.pipeline import decide, limits_of, make_plan, plan_of, score
+from prunec.passes.pipeline import decide, limits_of, plan_of
 from prunec.passes.positions import with_zeros
+from prunec.passes.schedules.one_shot import OneShot
 from prunec.runtime.check_plan import check_plan
+from prunec.runtime.scores import Scores, scored
 from prunec.runtime.stage import staged, write_text
 from prunec.runtime.subject import Subject
 from prunec.runtime.thin import loosened, thinned, zeroed_of
 
 if TYPE_CHECKING:
+    from prunec.compiler.recovery import Recovered, Recovery
+    from prunec.passes.gates.goal import Goal
     from prunec.runtime.accuracy import Accuracy
     from prunec.runtime.bench import BenchResult
     from prunec.runtime.data import DataSpec
     from prunec.runtime.latency.profile import Profile
+    from prunec.runtime.metrics import MetricSource
     from prunec.runtime.verify import Verification
 
 Progress = Callable[[str], None]
@@ -51,7 +57,13 @@ class Settings:
     unless the result is measured to be so many times as fast; implies `bench`. profile: where a
     latency budget takes times from, a file or what `prunec.profile` returns; None: they are
     measured when one is asked for. latency_model: lut, m5, m6 or half-edge. batch: of latency, for
-    symbolic first dimensions.
+    symbolic first dimensions. scores: of channel groups, as `prunec.scores` gave or wrote them,
+    instead of computing them. save_scores: where to write those that were computed. eval_data:
+    what accuracy is measured on, `data` without it. metrics: what is measured there, see
+    `runtime/metrics.py`; none: top-1 and top-5 where there are labels. goal: what evidence that is
+    trained aims at; `plan_for` fills it in. recover: how accuracy is won back after slicing, a
+    component or its specification; auto: by least squares where there is data; none. accuracy:
+    whether to measure it where that can be done.
     """
 
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -67,6 +79,13 @@ class Settings:
     profile: str | Path | Profile | None = None
     latency_model: str = "lut"
     batch: int | None = None
+    recover: str | Recovery = "auto"
+    scores: str | Path | Scores | None = None
+    save_scores: str | Path | None = None
+    eval_data: DataSpec | None = None
+    metrics: tuple[MetricSource, ...] = ()
+    goal: Goal | None = None
+    accuracy: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +108,7 @@ class Report:
     sizes: tuple[int, int] | None = None
     proved_by: str = ""
     prices: Mapping[str, float] = field(default_factory=dict)
+    recovery: Recovered | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -115,6 +135,7 @@ class Report:
             "accuracy": None
             if self.accuracy is None
             else {"dense": self.accuracy[0].to_dict(), "pruned": self.accuracy[1].to_dict()},
+            "recovery": None if self.recovery is None else self.recovery.to_dict(),
             "bench": None if self.bench is None else self.bench.to_dict(),
             "file_bytes": None
             if self.sizes is None
@@ -145,25 +166,22 @@ class Result:
         return to_graphsurgeon(self.model)
 
 
-def calibrate(subject: Subject, options: Options, settings: Settings) -> Stats | None:
-    """Run the dense model on the data when the criterion needs it."""
-    if not options.criterion.needs_data:
-        return None
-    if settings.data is None:
-        raise UsageError(f"criterion {options.criterion.name!r} needs data; give it with --data")
-    from prunec.runtime.calibrate import collect
-    from prunec.runtime.data import load_data
-    from prunec.runtime.inputs import model_inputs
+def calibrate(
+    subject: Subject, options: Options, settings: Settings, progress: Progress = silent
+) -> Stats | None:
+    """The evidence that the criterion needs, from the dense model and the data; None for none.
 
-    data = load_data(settings.data, model_inputs(subject.model))
-    return collect(
-        subject.model,
-        subject.graph.reads,
-        data,
-        zeros=subject.graph.zeros,
-        provider=settings.provider,
-        threads=settings.threads,
-    )
+    Raises UsageError without data or for evidence that nothing collects.
+    """
+    criterion = options.criterion
+    if not criterion.needs:
+        return None
+    from prunec.runtime.evidence import collector_of
+
+    collector = collector_of(criterion)
+    if settings.data is None:
+        raise UsageError(f"criterion {criterion.name!r} needs data; give it with --data")
+    return collector(subject, criterion, settings, progress)
 
 
 def plan_for(
@@ -175,15 +193,21 @@ def plan_for(
 ) -> Plan:
     """Decide, without rewriting."""
     timed, record = priced(subject, budget, options, settings, progress)
-    stats = calibrate(subject, options, settings)
-    if options.gamma is None:
-        plan = make_plan(subject.model, timed.graph, budget, options, subject.digest, stats)
+    limits = limits_of(timed.graph, budget)
+    loose = limits if options.gamma is None else loosened(timed.graph, limits, options.gamma)
+    if options.criterion.needs == "gates":
+        settings = replace(settings, goal=goal_of(timed.graph, loose, options))
+    if options.schedule == OneShot():
+        found = scored(subject, timed.graph, options, settings, progress)
+        options, record = found.options, {**record, **found.record}
+        choice = decide(timed.graph, found.values, loose, options)
     else:
-        limits = limits_of(timed.graph, budget)
-        loose = loosened(timed.graph, limits, options.gamma)
-        scores = score(subject.model, timed.graph, options, stats)
-        choice = decide(timed.graph, scores, loose, options)
-        plan = plan_of(timed.graph, choice, loose, options, subject.digest)
+        from prunec.runtime.schedule import choose_in_steps
+
+        choice, own = choose_in_steps(subject, timed.graph, loose, options, settings, progress)
+        record = {**record, **own}
+    plan = plan_of(timed.graph, choice, loose, options, subject.digest)
+    if options.gamma is not None:
         record = {**record, **thinned(subject, plan, limits, options.gamma)}
     return with_rules(subject, replace(plan, options={**plan.options, **record}))
 
@@ -239,23 +263,36 @@ def compile_model(
     """
     progress("rewriting")
     pruned = apply_plan(subject, plan)
-    verification = accuracies = timings = sizes = None
+    verification = accuracies = timings = sizes = won = None
     with staged([p for p in (out, plan_out) if p is not None], subject) as stage:
-        staged_model = None
-        if out is not None:
+        recovery = recovery_of(settings, plan)
+        given, plan = plan, _unmarked(plan)
+        staged_model = stage.get(out) if out is not None else None
+        if staged_model is not None:
             progress("writing")
-            staged_model = stage[out]
-            save(pruned, staged_model, external=external_like(subject.source))
-            pruned = load(staged_model)
-        if plan_out is not None:
-            write_text(stage[plan_out], plan.to_json())
+            # What is proved is what was sliced; the recovered model is another file.
+            sliced = staged_model if recovery is None else _apart(staged_model)
+            save(pruned, sliced, external=external_like(subject.source))
+            pruned = load(sliced)
         if settings.verify:
             progress("verifying")
             from prunec.runtime.verify import verify
 
-            verification = verify(subject, plan, pruned, staged_model)
+            verification = verify(subject, plan, pruned, sliced if staged_model else None)
             verification.require()
-        accuracies = _accuracies(subject, pruned, settings, progress)
+        if recovery is not None:
+            from prunec.runtime.recovery.step import recovered
+
+            won = recovered(subject, plan, pruned, recovery, settings, verification, progress)
+            plan, verification = won.plan, won.verification
+            pruned = won.model
+            if staged_model is not None:
+                save(pruned, staged_model, external=external_like(subject.source))
+                pruned = load(staged_model)
+        if plan_out is not None:
+            write_text(stage[plan_out], plan.to_json())
+        if settings.accuracy:
+            accuracies = _accuracies(subject, pruned, settings, progress)
         if settings.bench or settings.min_speedup is not None:
             progress("measuring latency")
             timings = _bench(subject, pruned, staged_model, settings)
@@ -274,7 +311,14 @@ def compile_model(
         solved_by=plan.components.get("solved_by", ""),
         proved_by=plan.components.get("proved_by", ""),
         prices=plan.prices,
-        diagnostics=(*subject.graph.diagnostics, *slow_additions(plan.slow_joins)),
+        diagnostics=(
+            *subject.graph.diagnostics,
+            *slow_additions(plan.slow_joins),
+            *(() if won is None else won.diagnostics),
+            *_not_again(given, plan),
+            *fitted(settings, won is not None and won.report is not None and bool(accuracies)),
+        ),
+        recovery=None if won is None else won.report,
         verification=verification,
         accuracy=accuracies,
         bench=timings,
@@ -283,21 +327,78 @@ def compile_model(
     return Result(pruned, plan, report)
 
 
+def recovery_of(settings: Settings, plan: Plan | None = None) -> Recovery | None:
+    """What the settings say of recovery; None for none. Raises UsageError.
+
+    plan: one that was carried out before; with auto the recovery is that which it names.
+    """
+    if settings.recover == "none" or (settings.recover == "auto" and settings.data is None):
+        return None
+    from prunec.runtime.recovery.choice import chosen
+
+    asked = settings.recover
+    if plan is not None and asked == "auto":
+        asked = plan.components.get("recovery", asked)
+    return chosen(asked, settings.data is not None)
+
+
+def _unmarked(plan: Plan) -> Plan:
+    """The plan without the recovery that it was carried out with before, for this time's."""
+    if "recovery" not in plan.components:
+        return plan
+    left = {key: value for key, value in plan.components.items() if key != "recovery"}
+    return replace(plan, components=left)
+
+
+def _not_again(before: Plan, after: Plan) -> Sequence[Diagnostic]:
+    """A word where the plan names a recovery and the model has none."""
+    if "recovery" not in before.components or "recovery" in after.components:
+        return ()
+    text = (
+        f"the plan was carried out with recovery {before.components['recovery']}, this time "
+        "without: weights are as sliced; --data recovers them"
+    )
+    return (Diagnostic("not-recovered", "", text, Severity.INFO),)
+
+
+def fitted(settings: Settings, judged: bool) -> Sequence[Diagnostic]:
+    """A word of warning where accuracy is that of the samples that weights were fitted to.
+
+    judged: whether the accuracy of a recovered model was measured.
+    """
+    if not judged or settings.eval_data is not None:
+        return ()
+    text = (
+        "accuracy is measured on the samples that the recovery was fitted to, so it flatters; "
+        "--eval-data names others"
+    )
+    return (Diagnostic("fitted-samples", "", text, Severity.INFO),)
+
+
+def _apart(path: Path) -> Path:
+    """A place for a file of the same name that does not leave the stage."""
+    folder = path.parent / "sliced"
+    folder.mkdir(exist_ok=True)
+    return folder / path.name
+
+
 def _accuracies(
     subject: Subject, pruned: ir.Model, settings: Settings, progress: Progress
 ) -> tuple[Accuracy, Accuracy] | None:
-    if settings.data is None:
+    if settings.data is None and settings.eval_data is None and not settings.metrics:
         return None
-    from prunec.runtime.accuracy import accuracy
-    from prunec.runtime.data import load_data
+    from prunec.runtime.accuracy import accuracy, report_data
     from prunec.runtime.inputs import model_inputs
 
-    data = load_data(settings.data, model_inputs(subject.model))
-    if data.labels is None:
+    inputs = model_inputs(subject.model)
+    data = report_data(settings.data, settings.eval_data, settings.metrics, inputs)
+    if data is None:
         return None
     progress("measuring accuracy")
     dense, slim = (
-        accuracy(model, data, provider=settings.provider, threads=settings.threads)
+        accuracy(
+            model, data, settings.metrics, provider=settings.provider, threads=settings.threads
+        )
         for model in (subject.model, pruned)
     )
     return dense, slim

@@ -109,7 +109,7 @@ def _source(spec: DataSpec, inputs: tuple[InputSpec, ...]) -> Callable[[], Itera
     elif path.is_file() and path.suffix.lower() != ".py":
         raise DataError(f"{path}: data files are .npz or .npy")
     elif ":" in spec.path:
-        _refuse_preparation(spec)
+        refuse_preparation(spec)
         return lambda: call_function(spec.path, inputs)
     else:
         raise DataError(
@@ -117,11 +117,12 @@ def _source(spec: DataSpec, inputs: tuple[InputSpec, ...]) -> Callable[[], Itera
             if not path.exists()
             else f"{path}: name the function that yields feeds: {path}:FUNCTION"
         )
-    _refuse_preparation(spec)
+    refuse_preparation(spec)
     return lambda: array_chunks(files, inputs, spec.path)
 
 
-def _refuse_preparation(spec: DataSpec) -> None:
+def refuse_preparation(spec: DataSpec) -> None:
+    """Raise DataError where options for images are given and the data is arrays."""
     if spec.mean or spec.std or spec.resize is not None:
         raise DataError(
             f"{spec.path}: --mean, --std and --resize are for image files; "

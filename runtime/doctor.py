@@ -218,6 +218,7 @@ def _optional_packages() -> Iterator[Finding]:
     for package, module, extra, purpose in (
         ("pillow", "PIL", "images", "folders of images"),
         ("torch", "torch", "torch", "torch modules as input"),
+        ("accelerate", "accelerate", "train", "fine-tuning and gates"),
         ("onnx-graphsurgeon", "onnx_graphsurgeon", "graphsurgeon", "gs.Graph as input"),
         ("joblib", "joblib", "sweep", "sweeps with several jobs"),
         ("matplotlib", "matplotlib", "sweep", "plots of sweeps"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import io
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,17 @@ from prunec.compiler.errors import DataError, MissingDependencyError
 from prunec.runtime.inputs import Array, InputSpec
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
+
+
+class Member(io.BytesIO):
+    """An image file inside an archive; its name is for messages."""
+
+    def __init__(self, name: str, data: bytes) -> None:
+        super().__init__(data)
+        self.name = name
+
+    def __str__(self) -> str:
+        return str(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +69,8 @@ def _is_image(path: Path) -> bool:
 
 
 def read_images(
-    paths: Sequence[Path], spec: InputSpec, preparation: Preparation
-) -> Iterator[tuple[Path, Array]]:
+    paths: Iterable[Path | Member], spec: InputSpec, preparation: Preparation
+) -> Iterator[tuple[Path | Member, Array]]:
     """Each image as (1, C, H, W) in the input's element type; bounded memory."""
     pillow = _import_pillow()
     shape = spec.shape
@@ -107,7 +119,9 @@ def _per_channel(
     return array.reshape(1, -1, 1, 1)
 
 
-def _pixels(pillow: Any, path: Path, spec: InputSpec, resize: int | None) -> NDArray[np.uint8]:
+def _pixels(
+    pillow: Any, path: Path | Member, spec: InputSpec, resize: int | None
+) -> NDArray[np.uint8]:
     assert spec.shape is not None
     _, channels, height, width = spec.shape
     try:
@@ -132,7 +146,7 @@ def _pixels(pillow: Any, path: Path, spec: InputSpec, resize: int | None) -> NDA
 
 
 def _resize_and_crop(
-    pillow: Any, image: Any, resize: int, target: tuple[int, int], path: Path
+    pillow: Any, image: Any, resize: int, target: tuple[int, int], path: Path | Member
 ) -> Any:
     height, width = target
     if resize < max(target):

@@ -8,6 +8,15 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 FOLDERS = ("compiler", "passes", "frontends", "runtime", "tools")
 # Trains the demo's network: a script that nothing imports; needs torch and scikit-learn.
 SCRIPTS = frozenset({"prunec.tools.demo.train_digits"})
+# What computes with torch and is imported inside of functions only.
+WITH_TORCH = (
+    "prunec.runtime.gates",
+    "prunec.runtime.gradients",
+    "prunec.runtime.sample_loss",
+    "prunec.runtime.torch_modules",
+    "prunec.runtime.torch_view",
+    "prunec.runtime.training",
+)
 
 
 def modules() -> dict[str, Path]:

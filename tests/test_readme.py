@@ -56,6 +56,43 @@ class opened:
         return self.text
 
 
+def test_the_torch_view_is_trained_and_written(folder: Path) -> None:
+    torch = pytest.importorskip("torch")
+    (code,) = [b for b in blocks("python") if "prunec.torch_view" in b]
+    digits = np.load(IMAGES)
+    given = {name: torch.from_numpy(digits[name][:8]) for name in ("image", "label")}
+    exec(
+        compile(code, "README", "exec"),
+        {"images": given["image"].float(), "labels": given["label"].long()},
+    )
+    dense, trained = (prunec.load(name).graph for name in ("model.onnx", "trained.onnx"))
+    assert [node.op_type for node in trained] == [node.op_type for node in dense]
+    before, after = (g.initializers["head.weight"].const_value for g in (dense, trained))
+    assert before is not None and after is not None
+    assert (before.numpy() != after.numpy()).any()
+
+
+def test_a_module_is_sliced_by_a_plan() -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnxruntime")
+    (code,) = [b for b in blocks("python") if "apply_to(" in b]
+    nn = torch.nn
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3)).eval()
+    space = {"prunec": prunec, "module": module, "image": torch.randn(1, 3, 8, 8)}
+    exec(compile(code, "README", "exec"), space)
+    assert space["small"][0].out_channels == space["small"][2].in_channels < 8
+
+
+def test_the_metric_counts(folder: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    (code,) = [b for b in blocks("python") if "def recall" in b]
+    Path("judge.py").write_text(code)
+    digits = np.load(IMAGES)
+    found = prunec.evaluate("model.onnx", IMAGES, "judge.py:recall")
+    assert found.samples == len(digits["label"])
+    assert 0.9 < (found.first[1] or 0) <= 1
+
+
 def test_the_python_example_runs(folder: Path) -> None:
     pytest.importorskip("onnxruntime")
     code = next(b for b in blocks("python") if "prunec.prune(" in b)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from prunec.tools.main_job import add_model, analyse, beside, check_targets
-from prunec.tools.options import ANALYSING, OUTPUT, PROVING, SAYING
+from prunec.tools.options import ANALYSING, DATA, EVALUATION, OUTPUT, PROVING, RECOVER, SAYING
 from prunec.tools.parsing import complete_files
 from prunec.tools.plan_file import blamed_on, read_plan
 from prunec.tools.render import Console
@@ -15,6 +15,7 @@ from prunec.tools.summary import report_blocks, report_document
 
 OPTIONS = {
     "analysis": ANALYSING,
+    "data": (*DATA, RECOVER, *EVALUATION),
     "proof and measurement": PROVING,
     "output": (OUTPUT, *SAYING),
 }
@@ -42,6 +43,6 @@ def run(space: argparse.Namespace, console: Console) -> int:
             result = compile_model(subject, plan, settings, out, None, progress)
     console.result(
         lambda: report_document(model, result, out, None),
-        report_blocks(result, out, None),
+        report_blocks(result, out, None, console.verbose > 0),
     )
     return 0

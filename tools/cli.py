@@ -26,9 +26,12 @@ COMMANDS: Mapping[str, str] = {
     "apply": "rewrite a model by a plan",
     "diff": "compare two plans, or two models",
     "verify": "prove a pruned model against the dense one and the plan",
+    "eval": "accuracy of models on labelled data, side by side, or a metric of your own",
     "bench": "latency of models, side by side",
     "sweep": "one scoring, many budgets: a table, a plot, plans and the knee",
     "profile": "measure what kernels take here, for latency budgets",
+    "train": "prune while training: gates or masks close channels until the budget is met",
+    "finetune": "train a pruned model: by the dense one's outputs, by labels, or both",
     "doctor": "what is installed, what works, how to mend what does not",
 }
 MAIN_JOB = "main_job"

@@ -62,7 +62,7 @@ def run(space: argparse.Namespace, console: Console) -> int:
         result = compile_model(subject, plan, settings, out, plan_out, progress)
     console.result(
         lambda: report_document(model, result, out, plan_out),
-        report_blocks(result, out, plan_out),
+        report_blocks(result, out, plan_out, console.verbose > 0),
     )
     return 0
 

@@ -13,10 +13,22 @@ if TYPE_CHECKING:
 # Names only: importing the components costs more than all of `--help`. A test holds them equal
 # to CRITERIA and SOLVERS.
 COMPONENTS: Mapping[str, tuple[str, ...]] = {
-    "criteria": ("magnitude", "bn_scale", "random", "activation"),
+    "criteria": (
+        "magnitude",
+        "bn_scale",
+        "random",
+        "activation",
+        "reconstruction",
+        "taylor",
+        "fisher",
+        "gate",
+    ),
+    "recoveries": ("batchnorm", "bias", "least-squares"),
     "solvers": ("auto", "milp", "greedy"),
-    "worths": ("share", "equal", "gator"),
+    "worths": ("share", "sum", "equal", "gator"),
+    "schedules": ("one-shot", "layerwise", "stepwise"),
     "objectives": ("separable", "pairwise"),
+    "trained": ("gate", "masks"),
     "pairwise solvers": ("auto", "lagrangian", "milp", "greedy"),
 }
 LATENCY_MODELS = ("lut", "m5", "m6", "half-edge")
@@ -132,6 +144,20 @@ CHOOSING: tuple[Option, ...] = (
         default="magnitude",
     ),
     Option(
+        "scores",
+        "a file of --save-scores: the scores in it are used instead of computing them, and --score "
+        "is what it says",
+        metavar="PATH",
+        file=True,
+    ),
+    Option(
+        "save_scores",
+        "write the scores that were computed, for other budgets of the same model: JSON, or "
+        "NumPy arrays where the name ends in .npz",
+        metavar="PATH",
+        file=True,
+    ),
+    Option(
         "solver",
         f"one of {', '.join(COMPONENTS['solvers'])}, with options in braces: "
         "milp{backend=cbc,gap=0.001,time_limit=30}; with --objective pairwise one of "
@@ -167,10 +193,20 @@ CHOOSING: tuple[Option, ...] = (
     ),
     Option(
         "worth",
-        f"what a hyperedge is worth as a whole, one of {', '.join(COMPONENTS['worths'])}: its "
-        "share of the budgeted costs, the same for all, or Gator's weights gator{resource=params}",
+        f"what a hyperedge is worth as a whole, auto or one of {', '.join(COMPONENTS['worths'])}: "
+        "its share of the budgeted costs, the sum of its scores, the same for all, or Gator's "
+        "weights gator{resource=params}; auto: sum where the criterion's scores are in one unit "
+        "over the whole model, else share",
         metavar="SPEC",
-        default="share",
+        default="auto",
+    ),
+    Option(
+        "schedule",
+        f"in which steps channels leave, one of {', '.join(COMPONENTS['schedules'])}: at once; one "
+        "hyperedge after the other; or all in stepwise{steps=4} steps; in between the model is "
+        "recovered and scored again",
+        metavar="SPEC",
+        default="one-shot",
     ),
     Option(
         "edge_multipliers",
@@ -253,6 +289,11 @@ FREEING: tuple[Option, ...] = (
         default="none",
     ),
 )
+IMAGES: tuple[Option, ...] = (
+    Option("mean", "of images, per colour", numbers, "M,M,M"),
+    Option("std", "of images, per colour", numbers, "S,S,S"),
+    Option("resize", "shorter side of images, before the crop", whole(1), "N"),
+)
 DATA: tuple[Option, ...] = (
     Option(
         "data",
@@ -261,10 +302,33 @@ DATA: tuple[Option, ...] = (
         metavar="PATH",
         file=True,
     ),
-    Option("mean", "of images, per colour", numbers, "M,M,M"),
-    Option("std", "of images, per colour", numbers, "S,S,S"),
-    Option("resize", "shorter side of images, before the crop", whole(1), "N"),
+    *IMAGES,
     Option("samples", "use at most N samples", whole(1), "N"),
+)
+RECOVER = Option(
+    "recover",
+    "how weights win accuracy back after slicing, without labels: auto, none or one of "
+    f"{', '.join(COMPONENTS['recoveries'])}, with options in braces: least-squares{{mirror=true}}; "
+    "auto: least-squares where there is --data",
+    metavar="SPEC",
+    default="auto",
+)
+METRIC = Option(
+    "metric",
+    "top1, top5 or module:function, several with commas or by repeating; the function is called "
+    "with a batch's outputs by name and its labels and returns (sum, count); higher is better "
+    "(default: top1 and, from six classes on, top5)",
+    metavar="NAME",
+    many=True,
+)
+EVALUATION: tuple[Option, ...] = (
+    Option(
+        "eval_data",
+        "labelled data in the forms of --data, that accuracy is reported on (default: --data)",
+        metavar="PATH",
+        file=True,
+    ),
+    METRIC,
 )
 RUNNING: tuple[Option, ...] = (
     Option("threads", "of onnxruntime; 0 lets it choose", whole(0), "N", default=1),
@@ -302,7 +366,7 @@ SAYING: tuple[Option, ...] = (
 MAIN: Mapping[str, tuple[Option, ...]] = {
     "choosing": CHOOSING,
     "analysis": FREEING,
-    "data": DATA,
+    "data": (*DATA, RECOVER, *EVALUATION),
     "proof and measurement": PROVING,
     "output": (OUTPUT, PLAN_OUT, *SAYING),
 }

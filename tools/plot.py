@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from prunec.compiler.errors import MissingDependencyError
 from prunec.runtime.stage import staged
 from prunec.runtime.sweep.points import TIME, Point, Sweep
+from prunec.tools.metric_words import metric_title
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,12 +63,12 @@ def _panels(found: Sweep) -> list[tuple[str, Callable[[Point], float | None], fl
         ("predicted loss", lambda p: p.predicted_loss, None)
     ]
     dense = found.dense_accuracy
-    if dense is not None:
+    if dense is not None and found.metric is not None:
         panels.append(
             (
-                "top-1 accuracy",
-                lambda p: None if p.accuracy is None else p.accuracy.top1,
-                dense.top1,
+                metric_title(found.metric),
+                lambda p: None if p.accuracy is None else p.accuracy.first[1],
+                dense.first[1],
             )
         )
     timed = [p.latency for p in found.points if p.latency is not None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from prunec.compiler.errors import UsageError
 if TYPE_CHECKING:
     from prunec.passes.options import Options, Override
     from prunec.runtime.compile import Settings
+    from prunec.runtime.data import DataSpec
 
 
 def choosing_options(space: argparse.Namespace, overrides: Mapping[str, Override]) -> Options:
@@ -22,7 +23,8 @@ def choosing_options(space: argparse.Namespace, overrides: Mapping[str, Override
     from prunec.passes.criteria import CRITERIA
     from prunec.passes.options import Options
     from prunec.passes.pairwise.specs import parse_objective, parse_solver
-    from prunec.passes.worth import WORTHS
+    from prunec.passes.schedules import SCHEDULES
+    from prunec.passes.worth import parse_worth
 
     objective = parse_objective(space.objective)
     return Options(
@@ -36,7 +38,8 @@ def choosing_options(space: argparse.Namespace, overrides: Mapping[str, Override
         overrides=overrides,
         max_gap=space.max_gap,
         exponent=space.exponent,
-        worth=parse(space.worth, WORTHS, "worth"),
+        worth=parse_worth(space.worth),
+        schedule=parse(space.schedule, SCHEDULES, "schedule"),
         multipliers=read_multipliers(space.edge_multipliers) if space.edge_multipliers else {},
         gamma=space.gamma if vars(space).get("kernel_positions") == "per-filter" else None,
     )
@@ -47,27 +50,22 @@ def run_settings(space: argparse.Namespace) -> Settings:
     from prunec.compiler.freedom import Freedom, frees_kernels
     from prunec.frontends.bindings import parse_shapes
     from prunec.runtime.compile import Settings
-    from prunec.runtime.data import DataSpec
 
     known = vars(space)
-    data = None
-    if known.get("data") is not None:
-        data = DataSpec(
-            path=space.data,
-            mean=space.mean or (),
-            std=space.std or (),
-            resize=space.resize,
-            limit=space.samples,
-        )
-    elif any(known.get(key) is not None for key in ("mean", "std", "resize", "samples")):
-        raise UsageError("--mean, --std, --resize and --samples need --data")
     direct = (
         "verify", "bench", "min_speedup", "strict", "provider", "threads", "profile",
-        "latency_model", "batch",
+        "latency_model", "batch", "scores", "save_scores", "recover",
     )  # fmt: skip
+    data = data_of(space)
+    if known.get("recover") not in (None, "auto", "none"):
+        from prunec.runtime.recovery.choice import chosen
+
+        chosen(space.recover, data is not None)  # a wrong one is refused before any work is done
     return Settings(
         shapes=parse_shapes(space.shape),
         data=data,
+        eval_data=eval_data_of(space),
+        metrics=metrics_of(known.get("metric") or ()),
         rules=tuple(known.get("rules") or ()),
         freedom=Freedom(
             **{f.name: bool(known.get(f.name)) for f in fields(Freedom) if f.name != "kernels"},
@@ -77,12 +75,55 @@ def run_settings(space: argparse.Namespace) -> Settings:
     )
 
 
+def data_of(space: argparse.Namespace) -> DataSpec | None:
+    """What ``--data`` and its company say, or None. Raises UsageError for company alone."""
+    from prunec.runtime.data import DataSpec
+
+    known = vars(space)
+    if known.get("data") is not None:
+        return DataSpec(
+            path=space.data,
+            mean=space.mean or (),
+            std=space.std or (),
+            resize=space.resize,
+            limit=space.samples,
+        )
+    judged = known.get("eval_data") is not None
+    needing = ("samples",) if judged else ("mean", "std", "resize", "samples")
+    if any(known.get(key) is not None for key in needing):
+        raise UsageError("--mean, --std, --resize and --samples need --data")
+    return None
+
+
+def eval_data_of(space: argparse.Namespace) -> DataSpec | None:
+    """What ``--eval-data`` says, or None; all of its samples."""
+    from prunec.runtime.data import DataSpec
+
+    path = vars(space).get("eval_data")
+    if path is None:
+        return None
+    return DataSpec(path, space.mean or (), space.std or (), space.resize)
+
+
+def metrics_of(texts: Sequence[str]) -> tuple[str, ...]:
+    """What ``--metric`` says, repeated or with commas. Raises UsageError for unknown names."""
+    names = tuple(name.strip() for text in texts for name in text.split(",") if name.strip())
+    if names:
+        from prunec.runtime.metrics import check_metrics
+
+        check_metrics(names)
+    return names
+
+
 def components_help() -> str:
     """Every criterion and solver with its options, their defaults and what it does."""
     from prunec.compiler.spec import describe
     from prunec.passes.criteria import CRITERIA
     from prunec.passes.pairwise import OBJECTIVES, PAIRWISE_SOLVERS
+    from prunec.passes.recovery import RECOVERIES
+    from prunec.passes.schedules import SCHEDULES
     from prunec.passes.solvers import SOLVERS
+    from prunec.passes.trained import TRAINED
     from prunec.passes.worth import WORTHS
 
     parts = (
@@ -91,6 +132,9 @@ def components_help() -> str:
         ("solvers (--solver)", SOLVERS),
         ("solvers of --objective pairwise (--solver)", PAIRWISE_SOLVERS),
         ("worths (--worth)", WORTHS),
+        ("trained (--by of prunec train)", TRAINED),
+        ("schedules (--schedule)", SCHEDULES),
+        ("recoveries (--recover)", RECOVERIES),
     )
     return "\n\n".join(
         f"{title}:\n" + "\n".join(f"  {line}" for line in describe(table).splitlines())

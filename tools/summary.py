@@ -7,16 +7,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prunec.tools.metric_words import metric_change, metric_label, metric_value
 from prunec.tools.render import Block, Table, duration, quantity
 
 if TYPE_CHECKING:
     from prunec.compiler.diagnostics import Diagnostic
     from prunec.compiler.plan import Plan
+    from prunec.compiler.recovery import Recovered
     from prunec.runtime.bench import BenchResult
     from prunec.runtime.compile import Report, Result
     from prunec.runtime.verify import Verification
 
 SHOWN_DIAGNOSTICS = 5
+SHOWN_LAYERS = 5
 ORDER = ("flops", "params", "bytes", "activations", "memory")
 
 
@@ -45,8 +48,10 @@ def removed(plan: Plan) -> dict[str, int]:
     }
 
 
-def report_blocks(result: Result, out: Path | None, plan_out: Path | None) -> list[Block]:
-    """What the terminal shows."""
+def report_blocks(
+    result: Result, out: Path | None, plan_out: Path | None, verbose: bool = False
+) -> list[Block]:
+    """What the terminal shows. verbose: every layer of a recovery, not the worst alone."""
     report = result.report
     blocks: list[Block] = [
         cost_table(report.costs, report.budget),
@@ -55,6 +60,8 @@ def report_blocks(result: Result, out: Path | None, plan_out: Path | None) -> li
     measured = list(_measured(report))
     if measured:
         blocks.append(Table(("measured", "dense", "pruned", "change"), measured, _RIGHT))
+    if report.recovery is not None:
+        blocks.append(recovery_table(report.recovery, verbose))
     if report.verification is not None:
         blocks.append(check_table(report.verification))
     if report.bench is not None and report.bench.fallback:
@@ -136,6 +143,20 @@ def _rank(resource: str) -> int:
     return ORDER.index(resource) if resource in ORDER else len(ORDER)
 
 
+def recovery_table(recovery: Recovered, verbose: bool = False) -> Table:
+    """Relative errors of layers on held-out samples; the worst few unless verbose."""
+    repairs = recovery.repairs
+    if not verbose:
+        worst = sorted(repairs, key=lambda repair: -repair.after)[:SHOWN_LAYERS]
+        repairs = tuple(repair for repair in repairs if repair in worst)
+    rows = [(x.layer, f"{x.before:.3f}", f"{x.after:.3f}") for x in repairs]
+    rest = len(recovery.repairs) - len(repairs)
+    shown = f"recovered layer (error on {recovery.held} held-out samples)"
+    if rest:
+        rows.append((f"and {rest} with smaller errors (-v shows all)", "", ""))
+    return Table((shown, "sliced", "recovered"), rows, frozenset({"sliced", "recovered"}))
+
+
 def check_table(verification: Verification) -> Table:
     """The oracle's checks."""
     rows = [(c.name, "ok" if c.passed else "FAILED", c.detail) for c in verification.checks]
@@ -192,6 +213,8 @@ def _choice(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "importance", plan.components["objective"]
     else:
         yield "criterion", plan.components.get("criterion", "")
+    if "recovery" in plan.components:
+        yield "recovery", plan.components["recovery"]
 
 
 def _measured(report: Report) -> Iterator[tuple[str, str, str, str]]:
@@ -200,11 +223,10 @@ def _measured(report: Report) -> Iterator[tuple[str, str, str, str]]:
         yield "file", quantity("bytes", a), quantity("bytes", b), f"{b / a:.4f} x" if a else "-"
     if report.accuracy is not None:
         dense, pruned = report.accuracy
-        pairs = [("top-1", dense.top1, pruned.top1)]
-        if dense.top5 is not None and pruned.top5 is not None:
-            pairs.append(("top-5", dense.top5, pruned.top5))
-        for name, x, y in pairs:
-            yield f"{name} of {dense.samples}", f"{x:.2%}", f"{y:.2%}", f"{100 * (y - x):+.2f} pp"
+        for (name, x), (_, y) in zip(dense.values, pruned.values, strict=True):
+            if x is not None and y is not None:
+                label = f"{metric_label(name)} of {dense.samples}"
+                yield label, metric_value(name, x), metric_value(name, y), metric_change(name, x, y)
     if report.bench is not None:
         yield _latency(report.bench)
 

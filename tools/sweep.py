@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from prunec.compiler.errors import MissingDependencyError, OutputError, UsageError
 from prunec.tools.main_job import add_config, add_model, analyse, beside
-from prunec.tools.options import CHOOSING, DATA, FREEING, RUNNING, SAYING, Option, whole
+from prunec.tools.metric_words import metric_label, metric_title, metric_value
+from prunec.tools.options import (
+    CHOOSING,
+    DATA,
+    EVALUATION,
+    FREEING,
+    RECOVER,
+    RUNNING,
+    SAYING,
+    Option,
+    whole,
+)
 from prunec.tools.render import Block, Console, Table, duration
 from prunec.tools.settings import choosing_options, run_settings
 from prunec.tools.summary import diagnostic_dicts, diagnostic_lines
@@ -30,7 +41,7 @@ OPTIONS = {
         for option in CHOOSING
     ),
     "analysis": FREEING,
-    "data": DATA,
+    "data": (*DATA, RECOVER, *EVALUATION),
     "proof and measurement": (
         Option(
             "verify",
@@ -111,7 +122,10 @@ def run(space: argparse.Namespace, console: Console) -> int:
         subject = analyse(model, settings, progress)
         found = sweep(subject, grid, options, settings, how, progress)
         plots, missing = _draw(found, folder) if space.plot else ((), "")
-    diagnostics = subject.graph.diagnostics
+    from prunec.runtime.compile import fitted
+
+    judged = any(p.accuracy and p.plan and "recovery" in p.plan.components for p in found.points)
+    diagnostics = (*subject.graph.diagnostics, *fitted(settings, judged))
     console.result(
         lambda: {
             **found.to_dict(),
@@ -186,7 +200,7 @@ def _table(found: Sweep) -> Table:
     limited = {name for point in found.points for name in point.limits} | {found.against}
     resources = [name for name in found.dense if name in {"flops", "params", *limited}]
     columns = ["loss", "gap"]
-    columns += ["top-1"] if found.dense_accuracy is not None else []
+    columns += [] if found.metric is None else [metric_label(found.metric)]
     timed = any(p.latency is not None for p in found.points)
     columns += ["time", "speed-up"] if timed else []
     numeric = frozenset({*resources, *columns})
@@ -216,7 +230,9 @@ def _values(point: Point) -> Iterator[tuple[str, str]]:
         yield "loss", f"{point.predicted_loss:.4%}"
         yield "gap", "not proven" if point.plan.gap is None else f"{point.plan.gap:.4%}"
     if point.accuracy is not None:
-        yield "top-1", f"{point.accuracy.top1:.2%}"
+        name, value = point.accuracy.first
+        if value is not None:
+            yield metric_label(name), metric_value(name, value)
     if point.latency is not None:
         yield "time", duration(point.latency.pruned_s)
         yield "speed-up", f"{point.latency.speedup:.2f} x"
@@ -231,11 +247,16 @@ def _mark(found: Sweep, k: int) -> str:
 
 
 def _notes(found: Sweep) -> Iterator[str]:
-    loss = "top-1 accuracy" if found.measured else "predicted loss"
+    loss = "predicted loss" if found.metric is None else metric_title(found.metric)
     yield f"*  on the Pareto front of {loss} against {found.against}"
     if found.dense_accuracy is not None:
         dense = found.dense_accuracy
-        yield f"dense  top-1 {dense.top1:.2%} of {dense.samples}"
+        name, value = dense.first
+        if value is not None:
+            yield f"dense  {metric_label(name)} {metric_value(name, value)} of {dense.samples}"
+    recoveries = {p.plan.components.get("recovery", "") for p in found.points if p.plan} - {""}
+    if recoveries:
+        yield f"recovery  {', '.join(sorted(recoveries))}"
     latencies = [p.latency for p in found.points if p.latency is not None]
     if latencies:
         some = latencies[0]

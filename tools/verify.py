@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prunec.tools.main_job import add_model, analyse
 from prunec.tools.options import ANALYSING, SAYING, Option, whole
@@ -13,10 +14,23 @@ from prunec.tools.render import Console
 from prunec.tools.settings import run_settings
 from prunec.tools.summary import check_table, cost_table
 
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from prunec.compiler.plan import Plan
+    from prunec.runtime.subject import Subject
+
 FAILED = 4
 OPTIONS = {
     "analysis": (
         *ANALYSING,
+        Option(
+            "retrained",
+            "weights were changed after slicing, by --recover or by training: prove the slicing by "
+            "carrying it out again, and that nothing but numbers of float weights differs "
+            "(default: what the plan says of recovery)",
+            bool,
+        ),
         Option("seed", "of the random inputs and selector weights", whole(0), "N", default=0),
     ),
     "output": SAYING,
@@ -28,6 +42,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_model(parser, "DENSE")
     add_model(parser, "PRUNED")
     complete_files(parser.add_argument("plan", metavar="PLAN", help="the plan between them"))
+
+
+def _hint(subject: Subject, plan: Plan, pruned: ir.Model) -> str:
+    """What to do where all that is wrong is that weights were changed since."""
+    from prunec.runtime.recovery.prove import verify_changed
+
+    if not verify_changed(subject, plan, pruned).passed:
+        return ""
+    return ": nothing but numbers of float weights differs from slicing; --retrained proves that"
 
 
 def run(space: argparse.Namespace, console: Console) -> int:
@@ -44,13 +67,23 @@ def run(space: argparse.Namespace, console: Console) -> int:
             check_plan(subject, plan)
         pruned = load(space.pruned)
         progress("verifying")
-        result = verify(subject, plan, pruned, Path(space.pruned), seed=space.seed)
+        path = Path(space.pruned)
+        retrained = "recovery" in plan.components if space.retrained is None else space.retrained
+        if retrained:
+            from prunec.runtime.recovery.prove import verify_changed
+
+            result = verify_changed(subject, plan, pruned, path, seed=space.seed)
+        else:
+            result = verify(subject, plan, pruned, path, seed=space.seed)
+        hint = ""
+        if not (result.passed or retrained or space.retrained is False):
+            hint = _hint(subject, plan, pruned)
     console.result(
         result.to_dict,
         [
             cost_table(plan.costs, plan.budget),
             check_table(result),
-            "verified" if result.passed else "NOT VERIFIED",
+            "verified" if result.passed else f"NOT VERIFIED{hint}",
         ],
     )
     if not result.passed and console.quiet and not console.json:

@@ -10,17 +10,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import onnx_ir as ir
-
 from prunec.compiler.hypergraph import Hypergraph
 from prunec.compiler.problem import Limit
-from prunec.compiler.walk import initializers, nodes
+from prunec.frontends.digest import weights_digest
 from prunec.passes.options import Options
 from prunec.passes.pipeline import VERSIONED
 from prunec.passes.pose import allowed_levels
-from prunec.runtime.compile import Settings
+from prunec.runtime.compile import Settings, recovery_of
 from prunec.runtime.data import DataSpec
 from prunec.runtime.latency.attach import HALF_EDGE
+from prunec.runtime.metrics import metric_name
 from prunec.runtime.subject import Subject
 
 SCHEME = "prunec-sweep-1"
@@ -39,14 +38,14 @@ def model_key(
         SCHEME,
         {name: importlib.metadata.version(name) for name in VERSIONED},
         subject.digest,
-        _weights(subject.model),
+        weights_digest(subject.model),
         sorted(subject.shapes.items()),
         [(edge.name, edge.size) for edge in graph.edges],
         repr(graph.freedom),
         list(subject.extensions.names),
         repr(options),
         dict(record),
-        data_key(settings.data) if options.criterion.needs_data else None,
+        data_key(settings.data) if options.criterion.needs and settings.scores is None else None,
     )
 
 
@@ -63,7 +62,18 @@ def point_key(model: str, graph: Hypergraph, limits: tuple[Limit, ...]) -> str:
 
 def accuracy_key(settings: Settings) -> str:
     """Of an accuracy, for the same model and plan."""
-    return _hash("accuracy", data_key(settings.data), settings.provider)
+    spec = settings.data if settings.eval_data is None else settings.eval_data
+    names = [metric_name(source) for source in settings.metrics]
+    return _hash("accuracy", data_key(spec), names, settings.provider)
+
+
+def recovery_key(settings: Settings) -> str:
+    """Of the weights of a pruned model, for the same model and plan."""
+    found = recovery_of(settings)
+    if found is None:
+        return "none"
+    spec = data_key(settings.data) if found.needs_data else None
+    return _hash("recovery", repr(found), spec, settings.provider)
 
 
 def latency_key(settings: Settings) -> str:
@@ -106,25 +116,6 @@ def _onnxruntime() -> str:
     from prunec.runtime.session import import_onnxruntime
 
     return str(import_onnxruntime().__version__)
-
-
-def _weights(model: ir.Model) -> str:
-    """sha256 over the contents of all stored tensors."""
-    state = hashlib.sha256()
-    for name, value in sorted(initializers(model.graph).items()):
-        if value.const_value is not None:
-            _add(state, name, value.const_value)
-    for node in nodes(model.graph):
-        for attribute in node.attributes.values():
-            if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
-                _add(state, f"{node.name}.{attribute.name}", attribute.value)
-    return state.hexdigest()
-
-
-def _add(state: Any, name: str, tensor: ir.TensorProtocol) -> None:
-    text = tensor.dtype == ir.DataType.STRING
-    state.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode())
-    state.update(repr(tensor.numpy().tolist()).encode() if text else tensor.tobytes())
 
 
 def _hash(*parts: Any) -> str:

@@ -69,9 +69,11 @@ class Point:
         )
 
     def loss(self, dense: Accuracy | None) -> float | None:
-        """Top-1 accuracy that is lost where it was measured, else the predicted loss."""
+        """What is lost of the first metric where it was measured, else the predicted loss."""
         if self.accuracy is not None and dense is not None:
-            return dense.top1 - self.accuracy.top1
+            whole, left = dense.first[1], self.accuracy.first[1]
+            if whole is not None and left is not None:
+                return whole - left
         return self.predicted_loss
 
     def cost(self, against: str) -> float | None:
@@ -102,7 +104,13 @@ class Sweep:
     @property
     def measured(self) -> bool:
         """Whether losses are measured accuracy rather than predicted."""
-        return self.dense_accuracy is not None
+        return self.dense_accuracy is not None and self.dense_accuracy.first[1] is not None
+
+    @property
+    def metric(self) -> str | None:
+        """What losses are measured by."""
+        dense = self.dense_accuracy
+        return dense.first[0] if dense is not None and self.measured else None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; the same for the same model, options and points, latency apart."""
@@ -110,7 +118,7 @@ class Sweep:
             "schema": 1,
             "model": self.model,
             "against": self.against,
-            "loss": "top1" if self.measured else "predicted",
+            "loss": "predicted" if (metric := self.metric) is None else metric,
             "dense": {
                 "costs": dict(self.dense),
                 "accuracy": None if self.dense_accuracy is None else self.dense_accuracy.to_dict(),

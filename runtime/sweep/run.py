@@ -11,11 +11,13 @@ from prunec.compiler.errors import UsageError
 from prunec.compiler.hypergraph import Hypergraph
 from prunec.compiler.spec import suggest
 from prunec.passes.options import Options
+from prunec.passes.schedules.one_shot import OneShot
 from prunec.runtime.accuracy import Accuracy
 from prunec.runtime.compile import Progress, Settings, priced, silent
 from prunec.runtime.latency.attach import HALF_EDGE, names_latency
 from prunec.runtime.latency.kernels import Where
 from prunec.runtime.latency.session import Task, carry_out
+from prunec.runtime.scores import with_scores
 from prunec.runtime.stage import staged, write_text
 from prunec.runtime.subject import Subject
 from prunec.runtime.sweep import front
@@ -45,9 +47,14 @@ def sweep(
     how = how or SweepSettings()
     if options.gamma is not None:
         raise UsageError("a sweep removes channels; --kernel-positions per-filter is for one model")
+    if options.schedule != OneShot():
+        raise UsageError("a sweep scores once for all budgets; --schedule is for one model")
     if how.folder is not None:
         settings = _with_profile(subject, grid, options, settings, how.folder, progress)
     timed, record = priced(subject, grid.labels, options, settings, progress)
+    options, given = with_scores(options, settings)
+    if given is not None:
+        record = {**record, "scores": given.record()}
     # Of a budget's own names, those who read the budget complain.
     against = _against(how.against, timed.graph, settings) if how.against else grid.resource
     if how.models and how.folder is None:

@@ -14,16 +14,23 @@ from prunec.compiler.hypergraph import Hypergraph
 from prunec.compiler.plan import Plan
 from prunec.frontends.onnx import save
 from prunec.passes.options import Options
-from prunec.passes.pipeline import Choice, limits_of, plan_of, score
-from prunec.runtime.accuracy import Accuracy
+from prunec.passes.pipeline import Choice, limits_of, plan_of
+from prunec.runtime.accuracy import Accuracy, report_data
 from prunec.runtime.bench import BenchResult
-from prunec.runtime.compile import Progress, Settings, calibrate, compile_model, with_rules
-from prunec.runtime.data import DataSpec, load_data
+from prunec.runtime.compile import (
+    Progress,
+    Settings,
+    compile_model,
+    recovery_of,
+    with_rules,
+)
+from prunec.runtime.data import DataSpec
 from prunec.runtime.inputs import model_inputs
+from prunec.runtime.scores import scored
 from prunec.runtime.subject import Subject
 from prunec.runtime.sweep import keys
 from prunec.runtime.sweep.points import Latency, Point, State, model_name
-from prunec.runtime.sweep.store import Store, prepare
+from prunec.runtime.sweep.store import WEIGHTS, Store, prepare
 from prunec.runtime.sweep.work import (
     Checked,
     Failure,
@@ -80,7 +87,10 @@ class Stages:
         self.limits = limits = [limits_of(job.graph, label) for label in labels]
         if how.folder is not None:
             prepare(how.folder)
-        parts = {"accuracy": keys.accuracy_key(settings)} if settings.data is not None else {}
+        judged = settings.data is not None or settings.eval_data is not None
+        weights = keys.recovery_key(settings)
+        parts = {WEIGHTS: weights}
+        parts |= {"accuracy": f"{keys.accuracy_key(settings)} {weights}"} if judged else {}
         parts |= {"latency": keys.latency_key(settings)} if settings.bench else {}
         self.store = Store(how.folder, parts)
         # Hashing all weights is for those who come back only.
@@ -109,8 +119,8 @@ class Stages:
             return
         graph, options = self.job.graph, self.job.options
         self.job.progress("scoring")
-        stats = calibrate(self.subject, options, self.settings)
-        whole = Numbers(graph, score(self.subject.model, graph, options, stats), options)
+        found = scored(self.subject, graph, options, self.settings, self.job.progress)
+        whole = Numbers(graph, found.values, options)
         numbers = replace(whole, graph=bare(graph))
         tasks = [(self.limits[k],) for k in self.open]
         self._say("choosing", 0, len(tasks))
@@ -182,28 +192,34 @@ class Stages:
             k,
             replace(
                 point,
+                plan=result.plan,
                 verification=result.verification or point.verification,
-                accuracy=result.accuracy or point.accuracy,
+                accuracy=self._accuracy(result) or point.accuracy,
             ),
         )
 
+    def _accuracy(self, result: Checked) -> Accuracy | None:
+        """By the names that the user gave: workers know files of metrics by their full paths."""
+        found, dense = result.accuracy, self.dense_accuracy
+        if found is None or dense is None:
+            return found
+        names = [name for name, _ in dense.values]
+        values = [value for _, value in found.values]
+        return replace(found, values=tuple(zip(names, values, strict=True)))
+
     def _labelled(self) -> DataSpec | None:
-        """The data, if it has labels."""
-        spec = self.settings.data
-        if spec is None:
-            return None
-        data = load_data(spec, model_inputs(self.subject.model))
-        return None if data.labels is None else spec
+        """The data that accuracy is measured on, if there is any."""
+        settings, inputs = self.settings, model_inputs(self.subject.model)
+        data = report_data(settings.data, settings.eval_data, settings.metrics, inputs)
+        return None if data is None else data.spec
 
     def _measure_dense(self, data: DataSpec) -> None:
         key = f"{self.model_key} {keys.accuracy_key(self.settings)}"
         self.dense_accuracy = self.store.read_dense(key)
         if self.dense_accuracy is None:
             self.job.progress("measuring the dense model")
-            settings = self.settings
-            self.dense_accuracy = accuracy_of(
-                self.subject, self.subject.model, data, settings.provider, settings.threads
-            )
+            subject = self.subject
+            self.dense_accuracy = accuracy_of(subject, subject.model, data, self.settings)
             self.store.write_dense(self.dense_accuracy, key)
 
     @contextmanager
@@ -225,6 +241,11 @@ class Stages:
                 ),
                 prove=self.how.prove,
                 data=None if data is None else replace(data, path=absolute(data.path)),
+                metrics=tuple(absolute(m) if isinstance(m, str) else m for m in settings.metrics),
+                recover=settings.recover,
+                calibration=None
+                if settings.data is None
+                else replace(settings.data, path=absolute(settings.data.path)),
                 provider=settings.provider,
                 threads=settings.threads,
             )
@@ -249,12 +270,15 @@ class Stages:
         point, folder = self.points[k], self.how.folder
         assert point.plan is not None
         out = folder / model_name(point.label) if write and folder is not None else None
+        # Latency does not depend on the numbers in weights.
+        recovers = write and recovery_of(self.settings) is not None
         settings = replace(
             self.settings,
-            data=None,
+            accuracy=False,
+            recover=self.settings.recover if recovers else "none",
             bench=time,
             min_speedup=None,
-            verify=self.settings.verify and write and point.verification is None,
+            verify=self.settings.verify and write and (recovers or point.verification is None),
         )
         try:
             result = compile_model(self.subject, point.plan, settings, out)
@@ -266,6 +290,7 @@ class Stages:
             k,
             replace(
                 point,
+                plan=result.plan if write else point.plan,
                 model=point.model if out is None else out.name,
                 verification=point.verification if found is None else found.to_dict(),
                 latency=point.latency if timings is None else _latency(timings),

@@ -23,12 +23,16 @@ from prunec.runtime.sweep.points import (
 )
 
 RECORDS = "points"
+WEIGHTS = "weights"  # the part that models and what was done to recover them depend on
 KEPT_STATES = (State.DONE, State.INFEASIBLE)  # the others may end otherwise next time
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A folder, or None: then nothing is kept. keys: of accuracies and latencies, by part."""
+    """A folder, or None: then nothing is kept.
+
+    keys: of weights, accuracies and latencies, by part.
+    """
 
     folder: Path | None
     keys: Mapping[str, str]
@@ -59,7 +63,7 @@ class Store:
             "message": point.message,
             "dense_objective": point.dense_objective,
             "verification": point.verification,
-            "accuracy": None if point.accuracy is None else point.accuracy.to_dict(),
+            "accuracy": None if point.accuracy is None else _listed(point.accuracy),
             "latency": None if point.latency is None else latency_dict(point.latency),
             "keys": dict(self.keys),
             "model": point.model,
@@ -72,6 +76,8 @@ class Store:
             targets = [plan_file, record_file]
         if point.model is not None:
             record["model_sha256"] = _file_sha256(self.folder / point.model)
+        elif self._outdated(point.label):
+            self._remove_model(point.label)  # the plan would not say how it was recovered
         with staged(targets) as stage:
             if point.plan is not None:
                 write_text(stage[plan_file], text)
@@ -82,11 +88,20 @@ class Store:
         record = self._record(label)
         if self.folder is None or record is None:
             return
-        model = (
-            [] if record.get("model") is None else [model_name(label), f"{model_name(label)}.data"]
-        )
         self._record_path(label).unlink(missing_ok=True)  # first: it vouches for the others
-        for name in (plan_name(label), *model):
+        (self.folder / plan_name(label)).unlink(missing_ok=True)
+        if record.get("model") is not None:
+            self._remove_model(label)
+
+    def _outdated(self, label: str) -> bool:
+        """Whether there is a model of this point that was recovered in another way."""
+        record = self._record(label) or {}
+        known = record.get("keys") or {}
+        return record.get("model") is not None and known.get(WEIGHTS) != self.keys.get(WEIGHTS)
+
+    def _remove_model(self, label: str) -> None:
+        assert self.folder is not None
+        for name in (model_name(label), f"{model_name(label)}.data"):
             (self.folder / name).unlink(missing_ok=True)
 
     def read_dense(self, key: str) -> Accuracy | None:
@@ -101,7 +116,7 @@ class Store:
         if self.folder is None:
             return
         path = self._record_path("dense")
-        record = {"key": key, "accuracy": accuracy.to_dict()}
+        record = {"key": key, "accuracy": _listed(accuracy)}
         with staged([path]) as stage:
             write_text(stage[path], json.dumps(record, indent=1, sort_keys=True) + "\n")
 
@@ -111,13 +126,16 @@ class Store:
         if _sha256(text.encode()) != record["plan_sha256"]:
             raise PlanError(f"{plan_name(point.label)}: was edited")
         current = {part for part, key in self.keys.items() if record["keys"].get(part) == key}
-        model = record["model"]
+        plan, model = Plan.from_json(text), record["model"]
+        if WEIGHTS not in current:
+            left = {role: spec for role, spec in plan.components.items() if role != "recovery"}
+            plan, model = replace(plan, components=left), None
         if model is not None and _file_sha256(self.folder / model) != record["model_sha256"]:
             model = None
         latency = record["latency"] if "latency" in current else None
         return replace(
             point,
-            plan=Plan.from_json(text),
+            plan=plan,
             dense_objective=float(record["dense_objective"]),
             verification=record["verification"],
             accuracy=_accuracy(record["accuracy"]) if "accuracy" in current else None,
@@ -148,8 +166,15 @@ def prepare(folder: Path) -> None:
         raise OutputError(text) from error
 
 
-def _accuracy(value: Any) -> Accuracy | None:
-    return None if value is None else Accuracy(value["top1"], value["top5"], value["samples"])
+def _listed(accuracy: Accuracy) -> dict[str, Any]:
+    # A list: the first metric decides, and the keys of a record are sorted.
+    return {"values": [list(pair) for pair in accuracy.values], "samples": accuracy.samples}
+
+
+def _accuracy(record: Any) -> Accuracy | None:
+    if record is None:
+        return None
+    return Accuracy(tuple((name, value) for name, value in record["values"]), record["samples"])
 
 
 def _sha256(data: bytes) -> str:

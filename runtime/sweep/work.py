@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,10 +26,17 @@ from prunec.passes.options import Options
 from prunec.passes.pairwise.importance import Importance
 from prunec.passes.pipeline import Choice, decide
 from prunec.runtime.accuracy import Accuracy
-from prunec.runtime.compile import apply_plan
+from prunec.runtime.compile import Settings, apply_plan, recovery_of, silent
 from prunec.runtime.data import DataSpec
 from prunec.runtime.subject import Subject, open_model
 from prunec.runtime.sweep.points import State
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from prunec.compiler.recovery import Recovery
+    from prunec.runtime.metrics import MetricSource
+    from prunec.runtime.verify import Verification
 
 STATES: Mapping[type[PrunecError], State] = {
     InfeasibleBudgetError: State.INFEASIBLE,
@@ -60,7 +67,8 @@ class Numbers:
 class Place:
     """Where a worker finds the model and the data, and what it shall find out.
 
-    shapes: (input, shape) pairs. labelled: measure accuracy on `data`.
+    shapes: (input, shape) pairs. data: measure accuracy on it, by `metrics`. recover, calibration:
+    how models are recovered before that, and from which data, as in `Settings`.
     """
 
     path: str
@@ -69,14 +77,21 @@ class Place:
     rules: tuple[RulesSource, ...]
     prove: bool
     data: DataSpec | None
+    metrics: tuple[MetricSource, ...]
+    recover: str | Recovery
+    calibration: DataSpec | None
     provider: str
     threads: int
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What the model was needed for; None where it was not asked for."""
+    """What the model was needed for; None where it was not asked for.
 
+    plan: as it came, or with what was done to recover the model.
+    """
+
+    plan: Plan
     verification: Mapping[str, Any] | None
     accuracy: Accuracy | None
 
@@ -118,31 +133,48 @@ def check_point(place: Place, plan: Plan) -> Checked | Failure:
 def check(subject: Subject, plan: Plan, place: Place) -> Checked | Failure:
     """The same for a model that is open."""
     pruned = apply_plan(subject, plan)
-    verification = accuracy = None
-    if place.prove:
-        from prunec.runtime.verify import verify
+    found = accuracy = None
+    try:
+        if place.prove:
+            from prunec.runtime.verify import verify
 
-        found = verify(subject, plan, pruned)
-        try:
+            found = verify(subject, plan, pruned)
             found.require()
-        except VerificationError as error:
-            return failure(error)
-        verification = found.to_dict()
-    if place.data is not None:
-        accuracy = accuracy_of(subject, pruned, place.data, place.provider, place.threads)
-    return Checked(verification, accuracy)
+        if place.data is not None:
+            pruned, plan, found = _recovered(subject, plan, pruned, found, place)
+            accuracy = accuracy_of(subject, pruned, place.data, place)
+    except VerificationError as error:
+        return failure(error)
+    return Checked(plan, None if found is None else found.to_dict(), accuracy)
 
 
-def accuracy_of(
-    subject: Subject, model: Any, spec: DataSpec, provider: str, threads: int
-) -> Accuracy:
+def _recovered(
+    subject: Subject, plan: Plan, pruned: ir.Model, found: Verification | None, place: Place
+) -> tuple[ir.Model, Plan, Verification | None]:
+    """The model that the main job would write, with its plan and proof."""
+    settings = Settings(
+        data=place.calibration,
+        recover=place.recover,
+        provider=place.provider,
+        threads=place.threads,
+    )
+    recovery = recovery_of(settings)
+    if recovery is None:
+        return pruned, plan, found
+    from prunec.runtime.recovery.step import recovered
+
+    won = recovered(subject, plan, pruned, recovery, settings, found, silent)
+    return won.model, won.plan, won.verification
+
+
+def accuracy_of(subject: Subject, model: Any, spec: DataSpec, how: Place | Settings) -> Accuracy:
     """Accuracy of the dense model or of a pruned one."""
     from prunec.runtime.accuracy import accuracy
     from prunec.runtime.data import load_data
     from prunec.runtime.inputs import model_inputs
 
     data = load_data(spec, model_inputs(subject.model))
-    return accuracy(model, data, provider=provider, threads=threads)
+    return accuracy(model, data, how.metrics, provider=how.provider, threads=how.threads)
 
 
 # One per thread: rewriting reads the graph in ways that threads may not share.

@@ -85,3 +85,16 @@ def test_a_rule_that_gives_a_wrong_shape_freezes_and_says_so() -> None:
     wrong = {**RULES, "Relu": lambda site, ins, c: [ins[0][1:]]}
     graph = interpret(subject.model, subject.facts, wrong)
     assert "its rule gives the shape" in graph.diagnostics[0].message
+
+
+def test_reads_are_known_by_consumer_too() -> None:
+    """A stream that two convolutions sum over, and an addition and a Relu hand on."""
+    b = Builder(0, 17, batch=1)
+    x = conv(b, b.input(1, 3, 2, 2), "stem.weight", 4)
+    y = b.relu(b.add("Add", [conv(b, x, "left.weight", 4), x]))
+    b.output(conv(b, y, "right.weight", 3))
+    case = analyse(b.model())
+    weights = {node.inputs[1].name: node for node in case.model.graph if node.op_type == "Conv"}
+    readers = [(str(weights[name].name), 0, 1) for name in ("left.weight", "right.weight")]
+    assert list(case.graph.read_by) == readers
+    assert case.graph.reads == ((x, 1), (y, 1))

@@ -51,7 +51,7 @@ class Flat:
     """A criterion without an opinion."""
 
     name: ClassVar[str] = "flat"
-    needs_data: ClassVar[bool] = False
+    needs: ClassVar[str] = ""
 
     def __call__(self, model: object, graph: Hypergraph, stats: object) -> np.ndarray:
         return np.ones(graph.number_of_groups)
@@ -254,7 +254,7 @@ def test_the_kept_share_grows_from_nothing_to_all() -> None:
 
 def test_hyperedges_are_worth_what_runs_through_them() -> None:
     graph = analyse(chain()).graph
-    shares = Share()(graph, (Limit("params", 1),), graph.dense())
+    shares = Share()(graph, (Limit("params", 1),), graph.dense(), np.ones(len(graph.edges)))
     cost, dense = graph.costs["params"], graph.dense()
     lost = [cost(dense) - cost([0 if i == e else n for i, n in enumerate(dense)]) for e in (0, 1)]
     np.testing.assert_allclose(shares, np.array(lost) / sum(lost))

@@ -36,7 +36,7 @@ class LoggedMagnitude:
     """Magnitude; a line per call."""
 
     name: ClassVar[str] = "logged"
-    needs_data: ClassVar[bool] = False
+    needs: ClassVar[str] = ""
     log: str
 
     def __call__(self, model: ir.Model, graph: Hypergraph, stats: Stats | None) -> np.ndarray:

@@ -9,7 +9,7 @@ import pytest
 from prunec.compiler.errors import DataError, ModelError
 from prunec.frontends.onnx import to_proto
 from prunec.frontends.shapes import infer_facts
-from prunec.runtime.calibrate import collect
+from prunec.runtime.calibrate import collect, lowest_is_zero
 
 pytest.importorskip("onnxruntime")
 
@@ -43,6 +43,31 @@ def test_statistics_equal_those_of_stored_activations(
         np.testing.assert_allclose(stats.mean_abs[name, axis], abs(array).mean(others), rtol=1e-5)
         np.testing.assert_allclose(stats.nonzero[name, axis], (array != 0).mean(others), rtol=1e-9)
         assert stats.mean_abs[name, axis].dtype == np.float64
+
+
+def test_running_averages_count_batches_alike(model: ir.Model, images: np.ndarray) -> None:
+    stats = collect(model, AXES, [{"image": images[:8]}, {"image": images[8:]}])
+    first, second = (activations(model, part) for part in (images[:8], images[8:]))
+    for name, axis in AXES:
+        others = tuple(a for a in range(first[name].ndim) if a != axis)
+        each = [abs(part[name].astype(np.float64)).mean(others) for part in (first, second)]
+        np.testing.assert_allclose(stats.running[name, axis], np.mean(each, 0), rtol=1e-5)
+    assert abs(stats.running["fires", 1] / stats.mean_abs["fires", 1] - 1).max() > 1e-3
+
+
+def test_frequencies_are_for_what_a_relu_made(model: ir.Model, images: np.ndarray) -> None:
+    stats = collect(model, AXES, [{"image": images[:5]}, {"image": images[5:]}])
+    np.testing.assert_allclose(stats.frequency["fires", 1], stats.nonzero["fires", 1])
+    np.testing.assert_allclose(stats.frequency["hidden", 3], stats.mean_abs["hidden", 3])
+    np.testing.assert_allclose(stats.frequency["image", 1], stats.mean_abs["image", 1])
+
+
+def test_the_smallest_element_is_zero_if_some_are_and_none_is_below() -> None:
+    half, none = np.array([0.5, 1.0]), np.array(0.0)
+    assert lowest_is_zero(half, none)
+    assert not lowest_is_zero(np.ones(2), none)
+    assert not lowest_is_zero(half, np.array(1e-9))
+    assert not lowest_is_zero(np.ones(0), none)
 
 
 def test_a_dead_channel_has_zero_frequency(model: ir.Model, images: np.ndarray) -> None:

@@ -69,7 +69,7 @@ def test_json_is_one_document(model: Path, capsys: Capture) -> None:
     assert {
         "model", "output", "plan", "costs", "budget", "objective", "bound", "gap", "solver",
         "proved_by", "prices",
-        "diagnostics", "verification", "accuracy", "bench", "file_bytes", "hyperedges",
+        "diagnostics", "verification", "accuracy", "recovery", "bench", "file_bytes", "hyperedges",
         "hyperedges_narrowed", "hyperedges_removed", "channels", "channels_removed",
     } == set(body)  # fmt: skip
     assert body["output"] == str(model.parent / "net.pruned.onnx")

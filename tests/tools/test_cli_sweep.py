@@ -129,6 +129,14 @@ def test_accuracy_proofs_and_models(tmp_path: Path, capsys: Capture) -> None:
         assert 0 < point["accuracy"]["top1"] <= 1
     table = prunec(capsys, "sweep", DIGITS, *words, "--data", IMAGES, "--samples", 64, "-o", folder)
     assert "dense  top-1" in table.out
+    assert "recovery  least-squares" in table.out
+    assert "info[fitted-samples]" in table.out
+    plain = prunec(
+        capsys, "sweep", DIGITS, *words, "--data", IMAGES, "--samples", 64, "--recover", "none",
+        "-o", tmp_path / "plain",
+    )  # fmt: skip
+    assert "recovery" not in plain.out
+    assert "fitted-samples" not in plain.out
     assert "top-1" in table.out.splitlines()[0].split()
 
 

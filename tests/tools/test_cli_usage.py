@@ -14,6 +14,7 @@ import pytest
 from tiny import files, prunec, save, two_convs
 
 from prunec.passes.criteria import CRITERIA
+from prunec.passes.recovery import RECOVERIES
 from prunec.passes.solvers import SOLVERS
 from prunec.tools.cli import COMMANDS
 from prunec.tools.options import COMPONENTS, MAIN
@@ -92,6 +93,7 @@ def test_flags_may_stand_before_the_command(model: Path, capsys: Capture) -> Non
 def test_component_names_are_those_of_the_tables(capsys: Capture) -> None:
     assert COMPONENTS["criteria"] == tuple(CRITERIA)
     assert COMPONENTS["solvers"] == tuple(SOLVERS)
+    assert COMPONENTS["recoveries"] == tuple(RECOVERIES)
     shown = prunec(capsys, "--help-components").out
     for name in (*CRITERIA, *SOLVERS):
         assert f"  {name}" in shown

@@ -223,6 +223,37 @@ def test_accuracy_is_measured_for_points_that_lack_it_only(
     assert len(measured) == 4
 
 
+def test_models_of_a_sweep_are_recovered_as_in_the_main_job(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    data, folder = DataSpec(str(IMAGES), limit=64), tmp_path / "s"
+    settings = Settings(data=data)
+    budget = "flops=0.9|0.4"
+    _, point = prunec.sweep(DIGITS, budget, QUICK, settings, into(folder, models=True)).points
+    single = prunec.prune(DIGITS, "flops=0.4", solver="greedy", align=8, data=data)
+    single.save(tmp_path / "single.onnx")
+    assert (folder / point.model).read_bytes() == (tmp_path / "single.onnx").read_bytes()
+    assert (folder / "flops=0.4.plan.json").read_text() == single.plan.to_json()
+    assert "recovery" in point.verification["checks"]
+    plain = replace(settings, recover="none")
+    _, other = prunec.sweep(DIGITS, budget, QUICK, plain, into(folder)).points
+    assert "recovery" not in other.plan.components
+    assert other.accuracy != point.accuracy
+    assert not (folder / "flops=0.4.pruned.onnx").exists()  # it was not what the plan says by now
+
+
+def test_another_recovery_decides_nothing_again(tmp_path: Path, log: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    settings = Settings(data=DataSpec(str(IMAGES), limit=64))
+    points = []
+    for recover in ("bias", "none", "bias"):
+        own = replace(settings, recover=recover)
+        found = prunec.sweep(DIGITS, "flops=0.9|0.4", logged(log), own, into(tmp_path / "s"))
+        points.append(found.points[1])
+    assert calls(log) == 2
+    assert points[0].accuracy == points[2].accuracy != points[1].accuracy
+    assert [p.plan.components.get("recovery", "") for p in points] == ["bias", "", "bias"]
+
+
 def test_models_that_are_written_are_proven_and_points_where_asked_for(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     found = prunec.sweep(DIGITS, "flops=0.6|0.5", QUICK, None, into(tmp_path / "a", models=True))
