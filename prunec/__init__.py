@@ -40,8 +40,9 @@ if TYPE_CHECKING:
     from prunec.frontends.torch import from_torch
     from prunec.passes.options import Options, Override
     from prunec.runtime.accuracy import Accuracy
-    from prunec.runtime.compile import Report, Result, Settings
+    from prunec.runtime.compile import Settings
     from prunec.runtime.data import DataSpec
+    from prunec.runtime.report import Report, Result
     from prunec.runtime.scores import Scores
     from prunec.runtime.sweep.points import Sweep
     from prunec.runtime.sweep.stages import SweepSettings
@@ -64,8 +65,8 @@ _HOME = {
     "PrunecError": "prunec.compiler.errors",
     "Reason": "prunec.compiler.reasons",
     "Recipe": "prunec.runtime.training.settings",
-    "Report": "prunec.runtime.compile",
-    "Result": "prunec.runtime.compile",
+    "Report": "prunec.runtime.report",
+    "Result": "prunec.runtime.report",
     "Scores": "prunec.runtime.scores",
     "Settings": "prunec.runtime.compile",
     "Sweep": "prunec.runtime.sweep.points",

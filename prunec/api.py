@@ -29,7 +29,6 @@ from prunec.passes.schedules import SCHEDULES, Schedule
 from prunec.passes.worth import parse_worth
 from prunec.passes.worth.worth import Worth
 from prunec.runtime.compile import (
-    Result,
     Settings,
     compile_model,
     plan_for,
@@ -37,6 +36,7 @@ from prunec.runtime.compile import (
     silent,
 )
 from prunec.runtime.data import DataSpec
+from prunec.runtime.report import Result
 from prunec.runtime.scores import Scores, compute
 from prunec.runtime.subject import Source, Subject, open_model
 from prunec.runtime.sweep.grid import parse_grid

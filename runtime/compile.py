@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import onnx
 import onnx_ir as ir
 
 from prunec.compiler.diagnostics import Diagnostic, Severity, slow_additions
@@ -18,7 +17,7 @@ from prunec.compiler.freedom import Freedom
 from prunec.compiler.plan import Plan
 from prunec.compiler.stats import Stats
 from prunec.frontends.calls import with_calls
-from prunec.frontends.onnx import load, save, to_proto
+from prunec.frontends.onnx import load, save
 from prunec.passes.apply import prune as rewrite
 from prunec.passes.gates.goal import goal_of
 from prunec.passes.options import Options
@@ -26,20 +25,20 @@ from prunec.passes.pipeline import decide, limits_of, plan_of
 from prunec.passes.positions import with_zeros
 from prunec.passes.schedules.one_shot import OneShot
 from prunec.runtime.check_plan import check_plan
+from prunec.runtime.report import Report, Result
 from prunec.runtime.scores import Scores, scored
 from prunec.runtime.stage import staged, write_text
 from prunec.runtime.subject import Subject
 from prunec.runtime.thin import loosened, thinned, zeroed_of
 
 if TYPE_CHECKING:
-    from prunec.compiler.recovery import Recovered, Recovery
+    from prunec.compiler.recovery import Recovery
     from prunec.passes.gates.goal import Goal
     from prunec.runtime.accuracy import Accuracy
     from prunec.runtime.bench import BenchResult
     from prunec.runtime.data import DataSpec
     from prunec.runtime.latency.profile import Profile
     from prunec.runtime.metrics import MetricSource
-    from prunec.runtime.verify import Verification
 
 Progress = Callable[[str], None]
 
@@ -86,84 +85,6 @@ class Settings:
     metrics: tuple[MetricSource, ...] = ()
     goal: Goal | None = None
     accuracy: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """The evidence. sizes: bytes on disk, (dense, pruned), when files are known.
-
-    proved_by: who proved the bound, "" without one. prices: see `Plan`.
-    """
-
-    costs: Mapping[str, tuple[int, int]]
-    budget: Mapping[str, int]
-    objective: float
-    bound: float | None
-    gap: float | None
-    solved_by: str
-    diagnostics: tuple[Diagnostic, ...]
-    verification: Verification | None = None
-    accuracy: tuple[Accuracy, Accuracy] | None = None
-    bench: BenchResult | None = None
-    sizes: tuple[int, int] | None = None
-    proved_by: str = ""
-    prices: Mapping[str, float] = field(default_factory=dict)
-    recovery: Recovered | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values."""
-        return {
-            "costs": {
-                name: {"dense": a, "pruned": b, "ratio": b / a if a else 1.0}
-                for name, (a, b) in self.costs.items()
-            },
-            "budget": {
-                name: {"limit": limit, "used": self.costs[name][1] / limit if limit else 1.0}
-                for name, limit in self.budget.items()
-            },
-            "objective": self.objective,
-            "bound": self.bound,
-            "gap": self.gap,
-            "solver": self.solved_by,
-            "proved_by": self.proved_by,
-            "prices": dict(self.prices),
-            "diagnostics": [
-                {"code": d.code, "node": d.node, "severity": d.severity.value, "message": d.message}
-                for d in self.diagnostics
-            ],
-            "verification": None if self.verification is None else self.verification.to_dict(),
-            "accuracy": None
-            if self.accuracy is None
-            else {"dense": self.accuracy[0].to_dict(), "pruned": self.accuracy[1].to_dict()},
-            "recovery": None if self.recovery is None else self.recovery.to_dict(),
-            "bench": None if self.bench is None else self.bench.to_dict(),
-            "file_bytes": None
-            if self.sizes is None
-            else {"dense": self.sizes[0], "pruned": self.sizes[1]},
-        }
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Result:
-    """A pruned model with its plan and report."""
-
-    model: ir.Model = field(repr=False)
-    plan: Plan = field(repr=False)
-    report: Report
-
-    def save(self, path: str | Path) -> None:
-        """Write the model atomically. Raises OutputError."""
-        save(self.model, Path(path))
-
-    def to_proto(self) -> onnx.ModelProto:
-        """The model as a protobuf message."""
-        return to_proto(self.model)
-
-    def to_graphsurgeon(self) -> Any:
-        """The model as an onnx-graphsurgeon graph."""
-        from prunec.frontends.graphsurgeon import to_graphsurgeon
-
-        return to_graphsurgeon(self.model)
 
 
 def calibrate(

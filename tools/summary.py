@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from prunec.compiler.plan import Plan
     from prunec.compiler.recovery import Recovered
     from prunec.runtime.bench import BenchResult
-    from prunec.runtime.compile import Report, Result
+    from prunec.runtime.report import Report, Result
     from prunec.runtime.verify import Verification
 
 SHOWN_DIAGNOSTICS = 5

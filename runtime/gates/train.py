@@ -17,7 +17,6 @@ from prunec.passes.masks.masks import Masks
 from prunec.passes.options import Options
 from prunec.passes.pipeline import decide, limits_of, plan_of
 from prunec.runtime.compile import (
-    Result,
     Settings,
     compile_model,
     external_like,
@@ -28,6 +27,7 @@ from prunec.runtime.gates.masked import train_masks
 from prunec.runtime.gates.run import train_gates
 from prunec.runtime.gates.session import Gated, Session, open_session
 from prunec.runtime.inputs import model_inputs
+from prunec.runtime.report import Result
 from prunec.runtime.stage import staged
 from prunec.runtime.subject import Subject, open_model
 from prunec.runtime.training.augment import augmenter, parse_augmentations
