@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     output = folder / "digits.pruned.onnx"
     lines = [
         [_shortest(DIGITS), "--budget", "flops=0.46", "--score", "bn_scale", "--align", "8"],
-        ["--data", _shortest(IMAGES), "--bench"],
+        ["--eval-data", _shortest(IMAGES), "--bench"],
         ["--output", str(output), "--json"],
     ]
     print(BEFORE)
