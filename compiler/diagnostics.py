@@ -30,6 +30,15 @@ class Diagnostic:
         where = f" {self.node}:" if self.node else ""
         return f"{self.severity.value}[{self.code}]{where} {self.message}"
 
+    def to_dict(self) -> dict[str, str]:
+        """JSON values."""
+        return {
+            "code": self.code,
+            "node": self.node,
+            "severity": self.severity.value,
+            "message": self.message,
+        }
+
 
 def assumed_sizes(bound: Mapping[str, int], computed: frozenset[str]) -> Iterator[Diagnostic]:
     """Sizes that depend on the data, for which costs take a number.

@@ -21,6 +21,26 @@ if TYPE_CHECKING:
     from prunec.runtime.verify import Verification
 
 
+def decision(found: Plan | Report, solver: str, proof: str) -> dict[str, Any]:
+    """What was decided, as JSON values; solver, proof: who answered, and who proved the bound."""
+    return {
+        "costs": {
+            name: {"dense": a, "pruned": b, "ratio": b / a if a else 1.0}
+            for name, (a, b) in found.costs.items()
+        },
+        "budget": {
+            name: {"limit": limit, "used": found.costs[name][1] / limit if limit else 1.0}
+            for name, limit in found.budget.items()
+        },
+        "objective": found.objective,
+        "bound": found.bound,
+        "gap": found.gap,
+        "solver": solver,
+        "proved_by": proof,
+        "prices": dict(found.prices),
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """The evidence. sizes: bytes on disk, (dense, pruned), when files are known.
@@ -46,24 +66,8 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
         return {
-            "costs": {
-                name: {"dense": a, "pruned": b, "ratio": b / a if a else 1.0}
-                for name, (a, b) in self.costs.items()
-            },
-            "budget": {
-                name: {"limit": limit, "used": self.costs[name][1] / limit if limit else 1.0}
-                for name, limit in self.budget.items()
-            },
-            "objective": self.objective,
-            "bound": self.bound,
-            "gap": self.gap,
-            "solver": self.solved_by,
-            "proved_by": self.proved_by,
-            "prices": dict(self.prices),
-            "diagnostics": [
-                {"code": d.code, "node": d.node, "severity": d.severity.value, "message": d.message}
-                for d in self.diagnostics
-            ],
+            **decision(self, self.solved_by, self.proved_by),
+            "diagnostics": [d.to_dict() for d in self.diagnostics],
             "verification": None if self.verification is None else self.verification.to_dict(),
             "accuracy": None
             if self.accuracy is None

@@ -10,7 +10,7 @@ from prunec.tools.main_job import add_model, analyse
 from prunec.tools.options import FREEING, SAYING
 from prunec.tools.render import Block, Console, Table, quantity
 from prunec.tools.settings import run_settings
-from prunec.tools.summary import diagnostic_dicts, diagnostic_lines
+from prunec.tools.summary import diagnostic_lines
 
 if TYPE_CHECKING:
     from prunec.compiler.coverage import Coverage
@@ -170,7 +170,7 @@ def hypergraph_document(graph: Hypergraph) -> dict[str, Any]:
         "hyperedges": edges,
         "branches": [[graph.edges[e].name for e in branch] for branch in graph.branches],
         "joins": [join.node for join in graph.joins],
-        "diagnostics": diagnostic_dicts(graph.diagnostics),
+        "diagnostics": [d.to_dict() for d in graph.diagnostics],
     }
 
 

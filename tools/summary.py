@@ -79,25 +79,16 @@ def plan_document(
     model: Path, plan: Plan, out: Path, diagnostics: Sequence[Diagnostic]
 ) -> dict[str, Any]:
     """What ``prunec plan --json`` prints; the same names as in a report."""
+    from prunec.runtime.report import decision  # loads onnx, which --help can do without
+
     return {
         "model": str(model),
         "plan": str(out),
         **removed(plan),
-        "costs": {
-            name: {"dense": a, "pruned": b, "ratio": b / a if a else 1.0}
-            for name, (a, b) in plan.costs.items()
-        },
-        "budget": {
-            name: {"limit": limit, "used": plan.costs[name][1] / limit if limit else 1.0}
-            for name, limit in plan.budget.items()
-        },
-        "objective": plan.objective,
-        "bound": plan.bound,
-        "gap": plan.gap,
-        "solver": plan.components.get("solved_by", ""),
-        "proved_by": plan.components.get("proved_by", ""),
-        "prices": dict(plan.prices),
-        "diagnostics": diagnostic_dicts(diagnostics),
+        **decision(
+            plan, plan.components.get("solved_by", ""), plan.components.get("proved_by", "")
+        ),
+        "diagnostics": [d.to_dict() for d in diagnostics],
     }
 
 
@@ -107,14 +98,6 @@ def plan_blocks(plan: Plan, out: Path, diagnostics: Sequence[Diagnostic]) -> lis
     if diagnostics:
         blocks.append(diagnostic_lines(diagnostics))
     return [*blocks, f"plan  {out}"]
-
-
-def diagnostic_dicts(diagnostics: Sequence[Diagnostic]) -> list[dict[str, str]]:
-    """Diagnostics as JSON values."""
-    return [
-        {"code": d.code, "node": d.node, "severity": d.severity.value, "message": d.message}
-        for d in diagnostics
-    ]
 
 
 _RIGHT = frozenset({"dense", "pruned", "ratio", "change", "budget", "used"})

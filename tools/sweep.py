@@ -25,7 +25,7 @@ from prunec.tools.options import (
 )
 from prunec.tools.render import Block, Console, Table, duration
 from prunec.tools.settings import choosing_options, run_settings
-from prunec.tools.summary import diagnostic_dicts, diagnostic_lines
+from prunec.tools.summary import diagnostic_lines
 
 if TYPE_CHECKING:
     from prunec.runtime.sweep.points import Point, Sweep
@@ -132,7 +132,7 @@ def run(space: argparse.Namespace, console: Console) -> int:
             "model": str(model),
             "folder": str(folder),
             "plots": [str(path) for path in plots],
-            "diagnostics": diagnostic_dicts(diagnostics),
+            "diagnostics": [d.to_dict() for d in diagnostics],
         },
         [
             *blocks(found),

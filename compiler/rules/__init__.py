@@ -23,17 +23,7 @@ from prunec.compiler.rules import (
     select,
 )
 from prunec.compiler.site import Rule
-
-
-def merge(*tables: Mapping[str, Rule]) -> dict[str, Rule]:
-    """One table out of many; an operator with two rules is a mistake."""
-    merged: dict[str, Rule] = {}
-    for table in tables:
-        twice = merged.keys() & table.keys()
-        assert not twice, f"operators with two rules: {sorted(twice)}"
-        merged.update(table)
-    return merged
-
+from prunec.compiler.tables import merge
 
 # Keys are op types of the default domain, "domain::OpType" of others.
 RULES: Mapping[str, Rule] = merge(

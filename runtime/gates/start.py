@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 
-from prunec.compiler.errors import UsageError
 from prunec.compiler.hypergraph import Hypergraph
+from prunec.compiler.named import read_numbers
 from prunec.compiler.problem import FloatArray
 from prunec.passes.criteria.gate import Gate
 
@@ -30,19 +27,9 @@ def first_theta(graph: Hypergraph, how: Gate) -> FloatArray:
 
 
 def _from_file(graph: Hypergraph, path: str) -> FloatArray:
-    """Probabilities by hyperedge name; "default" is that of all others."""
-    try:
-        table = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"gate: init={path}: {error.strerror or error}") from error
-    except ValueError as error:  # a JSONDecodeError or UnicodeDecodeError
-        raise UsageError(f"gate: init={path}: is not JSON: {error}") from error
-    if not isinstance(table, dict):
-        raise UsageError(f"gate: init={path}: must be an object of probabilities by hyperedge name")
-    for name, p in table.items():
-        if isinstance(p, bool) or not isinstance(p, int | float) or not 0 < p < 1:
-            raise UsageError(f"gate: init={path}: {name!r}: must lie between 0 and 1, not {p!r}")
-        if name != "default":
-            graph.edge(name)
-    rest = float(table.get("default", 0.99))
-    return np.array([float(table.get(e.name, rest)) for e in graph.edges])
+    """Probabilities by hyperedge name; "default" is that of all others. Raises UsageError."""
+    table = read_numbers(path, "probabilities", "a number between 0 and 1", lambda p: 0 < p < 1)
+    rest = table.pop("default", 0.99)
+    for name in table:
+        graph.edge(name)
+    return np.array([table.get(edge.name, rest) for edge in graph.edges])

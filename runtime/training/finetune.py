@@ -228,7 +228,8 @@ def _objective(
     classes = 0
     if labelled:
         rows = own[pair.outputs[0][1]]
-        classes = flat_logits(rows, first.labels[: len(rows)] if first.labels is not None else None).shape[1]  # fmt: skip # noqa: E501
+        labels = None if first.labels is None else first.labels[: len(rows)]
+        classes = flat_logits(rows, labels).shape[1]
     teacher: Teacher | None = None
     features: Sequence[Feature] = ()
     if pair.teacher is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from prunec.compiler.tables import merge
 from prunec.runtime.torch_view.ops import (
     activation,
     attention,
@@ -23,17 +24,6 @@ from prunec.runtime.torch_view.ops import (
     spectral,
 )
 from prunec.runtime.torch_view.row import Row
-
-
-def merge(*tables: Mapping[str, Row]) -> dict[str, Row]:
-    """One table out of many; an operator with two rows is a mistake."""
-    merged: dict[str, Row] = {}
-    for table in tables:
-        twice = merged.keys() & table.keys()
-        assert not twice, f"operators with two rows: {sorted(twice)}"
-        merged.update(table)
-    return merged
-
 
 # Keys are op types of the default domain, "domain::OpType" of others.
 ROWS: Mapping[str, Row] = merge(

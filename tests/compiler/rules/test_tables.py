@@ -10,7 +10,8 @@ import pytest
 from properties.graphs import BLOCKS, one_block
 
 from prunec.compiler.constants import EVALUATORS
-from prunec.compiler.rules import RULES, merge
+from prunec.compiler.rules import RULES
+from prunec.compiler.tables import merge
 from prunec.frontends.contrib import SHAPERS
 from prunec.passes.criteria import CRITERIA
 from prunec.passes.solvers import SOLVERS
@@ -45,7 +46,7 @@ def test_every_counter_has_a_rule() -> None:
 
 
 def test_an_operator_with_two_rules_is_refused() -> None:
-    with pytest.raises(AssertionError, match="two rules: \\['Conv'\\]"):
+    with pytest.raises(AssertionError, match="two rows: \\['Conv'\\]"):
         merge(RULES, {"Conv": RULES["Conv"]})
 
 

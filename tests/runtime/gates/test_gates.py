@@ -119,7 +119,7 @@ def test_initial_probabilities_by_hyperedge(tmp_path: Path, dense: Path, labelle
     for text, message in (
         ("[]", "must be an object"),
         ("{", "is not JSON"),
-        ('{"w1:0": 1}', "must lie between"),
+        ('{"w1:0": 1}', "must be a number between 0 and 1"),
         ('{"w3:0": 0.5}', "no hyperedge"),
     ):
         path.write_text(text)

@@ -51,7 +51,10 @@ def test_what_is_cut_is_what_was_trained(dense: Path, labelled: Path, tmp_path: 
     assert all(len(edge.positions) % 2 == 0 for edge in plan.hyperedges.values())
     assert plan.options["gates"]["reached"]["flops"] <= 1
     assert plan.graph_sha256 == open_model(dense).digest  # the graph is the same, the weights not
-    before, after = (load(path).graph.initializers["w1"].const_value for path in (dense, files.trained) if path)  # fmt: skip # noqa: E501
+    assert files.trained is not None
+    before, after = (
+        load(path).graph.initializers["w1"].const_value for path in (dense, files.trained)
+    )
     assert before is not None
     assert after is not None
     assert not np.array_equal(before.numpy(), after.numpy())
