@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from prunec.compiler.errors import PlanError
 from prunec.compiler.freedom import Freedom
 from prunec.compiler.hypergraph import KEPT, Hypergraph
+from prunec.compiler.partition import REMOVED, Partition
+from prunec.compiler.ranges import positions, ranges
 
 SCHEMA = 1
-LARGEST_POSITION = 10**8
 FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "schema": int,
     "graph_sha256": str,
@@ -31,7 +32,7 @@ FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "options": dict,
     "versions": dict,
 }
-OPTIONAL: Mapping[str, type | tuple[type, ...]] = {"prices": dict}
+OPTIONAL: Mapping[str, type | tuple[type, ...]] = {"prices": dict, "groups": dict, "bits": dict}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,9 @@ class Plan:
     hyperedges: name -> kept positions. weights: value name -> axis -> kept indices, for every
     sliced axis of every stored tensor. costs: resource -> (dense, pruned), base units. budget:
     resource -> limit in base units. components: role -> re-runnable specification. prices: limited
-    resource -> objective that one more percent of its dense cost would buy.
+    resource -> objective that one more percent of its dense cost would buy. groups: weight of a
+    convolution that becomes a grouped one -> its blocks, over the dense axes. bits: stored tensor
+    -> bits of its elements once it is quantised.
     """
 
     graph_sha256: str
@@ -64,6 +67,8 @@ class Plan:
     options: Mapping[str, Any]
     versions: Mapping[str, str]
     prices: Mapping[str, float] = field(default_factory=dict)
+    groups: Mapping[str, Partition] = field(default_factory=dict)
+    bits: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def freedom(self) -> Freedom:
@@ -138,10 +143,12 @@ class Plan:
             "versions": dict(self.versions),
             "hyperedges": edges,
             "weights": weights,
+            **({"groups": {k: x.to_dict() for k, x in self.groups.items()}} if self.groups else {}),
+            **({"bits": dict(self.bits)} if self.bits else {}),
         }
         lines = []
         for key, value in body.items():
-            if key in ("hyperedges", "weights", "costs") and value:
+            if key in ("hyperedges", "weights", "costs", "groups", "bits") and value:
                 rows = [
                     f"    {json.dumps(k)}: {json.dumps(value[k], sort_keys=True)}"
                     for k in sorted(value)
@@ -172,46 +179,13 @@ class Plan:
             options=body["options"],
             versions=body["versions"],
             prices={k: _price(k, v) for k, v in body.get("prices", {}).items()},
+            groups={k: _partition(k, v) for k, v in body.get("groups", {}).items()},
+            bits={k: _integer(f"$.bits[{k!r}]", v) for k, v in body.get("bits", {}).items()},
         )
 
 
 def _no_number(name: str) -> None:
     raise ValueError(f"{name} is not a number that JSON knows")
-
-
-def ranges(positions: Sequence[int]) -> str:
-    """Ascending integers as text.
-
-    >>> ranges([0, 1, 2, 5])
-    '0-2,5'
-    """
-    if not len(positions):
-        return ""
-    array = np.asarray(positions, np.int64)
-    breaks = np.flatnonzero(np.diff(array) != 1)
-    starts = array[np.concatenate([[0], breaks + 1])].tolist()
-    ends = array[np.concatenate([breaks, [len(array) - 1]])].tolist()
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
-
-
-def positions(text: str) -> tuple[int, ...]:
-    """Inverse of `ranges`. Raises ValueError unless strictly ascending and >= 0.
-
-    >>> positions("0-2,5")
-    (0, 1, 2, 5)
-    """
-    out: list[int] = []
-    for item in filter(None, text.split(",")):
-        first, dash, last = item.partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
-            raise ValueError(f"{item!r} is not a position or a range such as '0-11'")
-        a, b = int(first), int(last if dash else first)
-        if b < a or (out and a <= out[-1]):
-            raise ValueError(f"{item!r} is not ascending")
-        if b >= LARGEST_POSITION:
-            raise ValueError(f"{item!r} is beyond any axis")
-        out.extend(range(a, b + 1))
-    return tuple(out)
 
 
 def weight_slices(
@@ -311,3 +285,33 @@ def _cost(name: str, value: object) -> tuple[int, int]:
         _integer(f"{path}.dense", _field(path, value, "dense")),
         _integer(f"{path}.pruned", _field(path, value, "pruned")),
     )
+
+
+def _partition(name: str, value: object) -> Partition:
+    path = f"$.groups[{name!r}]"
+    sides = {side: _field(path, value, side) for side in ("outputs", "inputs")}
+    rows = _integer(f"{path}.outputs.size", _field(f"{path}.outputs", sides["outputs"], "size"))
+    columns = _integer(f"{path}.inputs.size", _field(f"{path}.inputs", sides["inputs"], "size"))
+    try:
+        return Partition.of(
+            _group_ids(f"{path}.outputs", sides["outputs"], rows),
+            _group_ids(f"{path}.inputs", sides["inputs"], columns),
+        )
+    except ValueError as error:
+        raise PlanError(f"{path}: {error}") from None
+
+
+def _group_ids(path: str, side: object, size: int) -> list[int]:
+    ids = [REMOVED] * size
+    groups = _field(path, side, "groups")
+    if not isinstance(groups, list):
+        raise PlanError(f"{path}.groups: must be a list of texts such as '0-3,8'")
+    for number, text in enumerate(groups):
+        for position in _text_positions(f"{path}.groups[{number}]", text):
+            if position >= size or ids[position] != REMOVED:
+                raise PlanError(
+                    f"{path}.groups[{number}]: position {position} is in two groups, or outside of "
+                    f"size {size}"
+                )
+            ids[position] = number
+    return ids

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from prunec.compiler.errors import PlanError, UsageError
 from prunec.compiler.facts import Facts
 from prunec.compiler.hypergraph import Hypergraph
-from prunec.compiler.plan import positions, ranges
 from prunec.compiler.problem import FloatArray, Limit
+from prunec.compiler.ranges import positions, ranges
 from prunec.compiler.walk import initializers
 from prunec.passes.vanish import vanishing
 

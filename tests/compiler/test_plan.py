@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from prunec.compiler.errors import PlanError
-from prunec.compiler.plan import Kept, Plan, positions, ranges
+from prunec.compiler.plan import Kept, Plan
+from prunec.compiler.ranges import positions, ranges
 
 PLAN = Plan(
     graph_sha256="ab" * 32,

@@ -12,8 +12,8 @@ from properties.builder import Builder
 from properties.oracle import analyse
 
 from prunec.compiler.errors import PlanError, UsageError
-from prunec.compiler.plan import positions
 from prunec.compiler.problem import Limit
+from prunec.compiler.ranges import positions
 from prunec.compiler.walk import initializers
 from prunec.passes.positions import _knapsack, effective, layers, thin, with_zeros
 
