@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from prunec.compiler.errors import PrunecError, UsageError
 from prunec.compiler.spec import suggest
 from prunec.tools.parsing import Parser, add_options, settle
+from prunec.tools.stopping import Terminated, terminable
 
 if TYPE_CHECKING:
     from prunec.tools.render import Console
@@ -36,7 +37,7 @@ COMMANDS: Mapping[str, str] = {
 }
 MAIN_JOB = "main_job"
 SHELLS = ("bash", "zsh")
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 USAGE = """prunec MODEL --budget R=V[,R=V] [options]
        prunec COMMAND ... (see below; prunec COMMAND --help)"""
 EPILOG = (
@@ -52,6 +53,7 @@ exit codes:
   4  verification failed
   5  not faster (bench, --min-speedup)
   130  interrupted
+  143  terminated (SIGTERM)
 
 examples:
   prunec model.onnx --budget flops=0.5
@@ -66,8 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     console = Console()
     try:
-        code = _run(words, console)
-        sys.stdout.flush()
+        with terminable():
+            code = _run(words, console)
+            sys.stdout.flush()
         return code
     except SystemExit as stop:  # --help, --version, --print-completion
         return int(stop.code or 0)
@@ -76,10 +79,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         with open(os.devnull, "w") as devnull:
             os.dup2(devnull.fileno(), sys.stdout.fileno())
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        terminated = isinstance(stop, Terminated)
         files = ", ".join(map(str, console.written()))
-        _complain(f"interrupted; {f'{files} was complete' if files else 'nothing was written'}")
-        return INTERRUPTED
+        written = f"{files} was complete" if files else "nothing was written"
+        _complain(f"{'terminated' if terminated else 'interrupted'}; {written}")
+        return TERMINATED if terminated else INTERRUPTED
     except PrunecError as error:
         _complain(str(error))
         return error.exit_code

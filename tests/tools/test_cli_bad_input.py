@@ -364,32 +364,37 @@ def test_files_that_are_no_plans(
 
 # Interruption
 
-INTERRUPTING = """
+STOPPING = """
 import os, signal
 import numpy as np
 
 def feeds():
-    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGNAL)
     for _ in range(100):
         yield {"x": np.zeros((1, 3, 6, 6), np.float32)}
 """
 
 
 @pytest.mark.parametrize("score", ["activation", "magnitude"])
-def test_sigint_leaves_the_folder_as_it_was(tmp_path: Path, score: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "said", "code"), [("SIGINT", "interrupted", 130), ("SIGTERM", "terminated", 143)]
+)
+def test_signals_leave_the_folder_as_it_was(
+    tmp_path: Path, score: str, name: str, said: str, code: int
+) -> None:
     """While calibrating (nothing is staged yet) and while measuring accuracy (everything is)."""
     save(two_convs(), tmp_path / "net.onnx")
     (tmp_path / "net.pruned.onnx").write_text("old")
-    (tmp_path / "feeding.py").write_text(INTERRUPTING)
+    (tmp_path / "feeding.py").write_text(STOPPING.replace("SIGNAL", name))
     before = files(tmp_path)
     done = subprocess.run(
         [sys.executable, "-B", "-m", "prunec", "net.onnx", *BUDGET, "--score", score,
          "--data", "feeding.py:feeds"],
         check=False, cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
-    assert done.stderr == "prunec: interrupted; nothing was written\n"
+    assert done.stderr == f"prunec: {said}; nothing was written\n"
     assert done.stdout == ""
-    assert done.returncode == 130
+    assert done.returncode == code
     assert files(tmp_path) == before
 
 
