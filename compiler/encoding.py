@@ -78,7 +78,7 @@ def followed_back(
             while value is not None and encoding is not None:
                 found.setdefault(value.name or "", encoding)
                 producer = value.producer()
-                if producer is None or producer.op_type not in MOVES or producer.domain:
+                if producer is None or producer.domain or not _moves(producer):
                     break
                 value, encoding = producer.inputs[0], _before(producer, encoding)
     return found
@@ -88,4 +88,16 @@ def _before(move: ir.Node, encoding: Encoding) -> Encoding:
     """The encoding of what a move reads; a Transpose takes the axis along, others may lose it."""
     if move.op_type == "Transpose" and (perm := attribute(move, "perm")) and not encoding.bits:
         return replace(encoding, axis=perm[encoding.axis % len(perm)])
-    return encoding if move.op_type == "Identity" else Encoding()
+    return encoding if move.op_type in ("Identity", "Cast") else Encoding()
+
+
+def _moves(node: ir.Node) -> bool:
+    """Whether a node's output holds the integers of its input: a Cast to a wider type does."""
+    if node.op_type != "Cast":
+        return node.op_type in MOVES
+    source = node.inputs[0]
+    before = None if source is None else source.dtype
+    after = node.outputs[0].dtype
+    if before is None or after is None or not (before.is_integer() and after.is_integer()):
+        return False
+    return after.itemsize >= before.itemsize

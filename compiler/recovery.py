@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from prunec.compiler.diagnostics import Diagnostic
 from prunec.compiler.facts import Facts
 from prunec.compiler.hypergraph import Hypergraph
+from prunec.compiler.partition import Partition
 
 Array = NDArray[Any]
 Mask = NDArray[np.bool_]
@@ -62,6 +63,11 @@ class Bench(Protocol):
     @property
     def mask(self) -> Mask:
         """(number_of_groups + 1,) True = kept."""
+        ...
+
+    @property
+    def blocks(self) -> Mapping[str, Partition]:
+        """Stored weights of `pruned` that are 0 off these blocks, and stay so; over its axes."""
         ...
 
     def draw(self, most: int) -> None:

@@ -16,7 +16,7 @@ ADAPTERS_SINCE = 6  # the adapters of onnx for earlier sets need shapes that onn
 BROADCASTING = frozenset(
     ["Add", "And", "Div", "Equal", "Greater", "Less", "Mul", "Or", "Pow", "Sub", "Xor"]
 )
-_REFUSED = (
+REFUSED = (
     onnx.version_converter.ConvertError,
     onnx.shape_inference.InferenceError,
     onnx.checker.ValidationError,
@@ -37,12 +37,22 @@ def converted(
         if version < ADAPTERS_SINCE:
             _spell_as_six(model)
         _align_operands(model, _declared(model, lifted))
-        done = onnx.version_converter.convert_version(_declared(model, lifted), OLDEST_OPSET)
-    except _REFUSED as error:
+        out = moved(model, lifted, OLDEST_OPSET)
+    except REFUSED as error:
         raise ModelError(
             f"{label}: operator set {version} is older than {OLDEST_OPSET} and cannot be "
             f"converted: {first_line(error)}; export the model anew"
         ) from error
+    text = f"operator set {version} is converted to {OLDEST_OPSET}; the written model has that"
+    return out, Diagnostic("converted", "", text, Severity.INFO)
+
+
+def moved(model: onnx.ModelProto, lifted: Collection[int], version: int) -> onnx.ModelProto:
+    """A copy of a model in another operator set; order and names of initializers stay.
+
+    lifted: as of `converted`. Raises one of REFUSED.
+    """
+    done = onnx.version_converter.convert_version(_declared(model, lifted), version)
     given = {value.name for value in model.graph.input}
     stored = {tensor.name for tensor in model.graph.initializer}
     out = onnx.ModelProto()
@@ -53,9 +63,8 @@ def converted(
     out.graph.ClearField("initializer")
     out.graph.initializer.extend(model.graph.initializer)
     out.graph.initializer.extend(t for t in done.graph.initializer if t.name not in stored)
-    _stamp(out, OLDEST_OPSET)
-    text = f"operator set {version} is converted to {OLDEST_OPSET}; the written model has that"
-    return out, Diagnostic("converted", "", text, Severity.INFO)
+    _stamp(out, version)
+    return out
 
 
 def _stamp(model: onnx.ModelProto, version: int) -> None:

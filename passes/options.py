@@ -13,6 +13,7 @@ from prunec.compiler.errors import (
 from prunec.compiler.pairwise import PairwiseSolver
 from prunec.compiler.problem import Solver
 from prunec.passes.criteria.magnitude import Magnitude
+from prunec.passes.grouping import Grouping
 from prunec.passes.pairwise.decide import (
     pairwise_solver,
     separable_solver,
@@ -53,7 +54,8 @@ class Options:
     have no say, and solver is one of PAIRWISE_SOLVERS or the default. gamma: in (0, 1]; channels
     may cost 1 / gamma of the budget in flops and params, and kernel positions of single filters
     are zeroed until what is counted without them meets it. None: none are. schedule: in which
-    steps channels leave.
+    steps channels leave. channels: whether any may; False leaves the budget to the groups of
+    convolutions and the bits of weights. grouping: how convolutions become grouped ones.
     """
 
     criterion: Criterion = field(default_factory=Magnitude)
@@ -70,6 +72,8 @@ class Options:
     objective: Objective = field(default_factory=Separable)
     gamma: float | None = None
     schedule: Schedule = field(default_factory=OneShot)
+    channels: bool = True
+    grouping: Grouping = field(default_factory=Grouping)
 
     def __post_init__(self) -> None:
         for name in ("align", "min_keep"):
@@ -115,6 +119,8 @@ class Options:
             "keep": list(self.keep),
             "only": list(self.only),
         }
+        if not self.channels:
+            shown["channels"] = False
         if self.multipliers:
             shown["edge_multipliers"] = dict(self.multipliers)
         for pattern, o in self.overrides.items():

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from prunec.compiler.budget import parse_budget
 from prunec.compiler.cost import monotone
 from prunec.compiler.coverage import coverage, largest
+from prunec.compiler.dial import Dial
 from prunec.compiler.errors import (
     GapError,
     InfeasibleBudgetError,
@@ -27,6 +28,7 @@ from prunec.compiler.problem import FloatArray, Limit, Problem, Solution, Status
 from prunec.compiler.reasons import Reason
 from prunec.compiler.spec import render
 from prunec.compiler.stats import Stats
+from prunec.passes.dials import FIT, dialled_costs, sizes_of
 from prunec.passes.join import slow_joins
 from prunec.passes.levels import (
     best_subsets,
@@ -55,7 +57,8 @@ class Choice:
     """What a solver decided, before it is written out as a plan.
 
     mask: (number_of_groups + 1,) True = kept; the last entry serves index KEPT. dense_objective:
-    the objective of keeping everything. The other fields are those of `Solution`.
+    the objective of keeping everything. dials: name -> what was chosen, a number of groups or of
+    bits; posed_dials: what could be. The other fields are those of `Solution`.
     """
 
     mask: Mask
@@ -66,6 +69,17 @@ class Choice:
     solver: str
     proof: str = ""
     prices: Mapping[str, float] = field(default_factory=dict)
+    dials: Mapping[str, int] = field(default_factory=dict)
+    posed_dials: tuple[Dial, ...] = ()
+
+    def chosen(self, kind: str) -> dict[str, int]:
+        """Weight -> what the dial of this kind says, where that is not the dense choice."""
+        own = (dial for dial in self.posed_dials if dial.kind == kind)
+        return {
+            dial.weight: self.dials[dial.name]
+            for dial in own
+            if dial.counts[dial.choices.index(self.dials[dial.name])] != dial.whole
+        }
 
 
 def make_plan(
@@ -110,28 +124,40 @@ def decide(
     limits: tuple[Limit, ...],
     options: Options,
     at_most: Sequence[int] | None = None,
+    dials: Sequence[Dial] = (),
 ) -> Choice:
     """Choose under these limits. at_most: kept counts that are not exceeded, of scores only.
 
-    Raises UsageError, InfeasibleBudgetError, GapError, SolverError.
+    dials: choices beside kept counts, see `passes/dials.py`; what they say is in `Choice.dials`.
+    Numbers of groups are only numbers: the blocks are found, and entered into `Plan.groups`, by
+    whoever rewrites. Raises UsageError, InfeasibleBudgetError, GapError, SolverError.
     """
     if isinstance(scores, Importance):
+        if dials:
+            raise UsageError(
+                "--objective pairwise chooses channels only: give numbers of groups and of bits "
+                "for it, or leave it out"
+            )
         return _decide_pairs(graph, scores, limits, options)
     if graph.freedom.decouple:
         raise UsageError(
             "--decouple needs --objective pairwise: scores of single channels don't know who reads "
             "what is written"
         )
-    solution, whole = _settled(graph, scores, limits, options, at_most)
+    solution, whole = _settled(graph, scores, limits, options, at_most, dials)
+    counts, turned = solution.counts[: len(graph.edges)], solution.counts[len(graph.edges) :]
+    budgeted = {x.resource for x in limits}
     return Choice(
-        mask=choose(graph, scores, solution.counts),
+        mask=choose(graph, scores, counts),
         objective=solution.objective,
         dense_objective=whole,
         bound=solution.bound,
         gap=solution.gap,
         solver=solution.solver,
         proof=solution.proof,
-        prices=solution.prices,
+        prices={name: price for name, price in solution.prices.items() if name in budgeted},
+        dials={dial.name: dial.choice(n) for dial, n in zip(dials, turned, strict=True)},
+        posed_dials=tuple(dials),
     )
 
 
@@ -164,12 +190,20 @@ def _decide_pairs(
     )
 
 
+def everything(graph: Hypergraph) -> Choice:
+    """The choice to keep every channel, which nobody had to look for."""
+    mask = np.ones(graph.number_of_groups + 1, bool)
+    return Choice(mask, 0.0, 0.0, 0.0, 0.0, "dense", "dense")
+
+
 def plan_of(
     graph: Hypergraph, choice: Choice, limits: tuple[Limit, ...], options: Options, digest: str
 ) -> Plan:
     """The plan of a choice, with its provenance."""
-    mask, dense = choice.mask, graph.dense()
+    mask, dials = choice.mask, choice.posed_dials
+    dense, costs = sizes_of(graph, dials), dialled_costs(graph, dials)
     counts = [int(mask[e.first : e.first + e.size].sum()) for e in graph.edges]
+    counts += [dial.counts[dial.choices.index(choice.dials[dial.name])] for dial in dials]
     return Plan(
         graph_sha256=digest,
         hyperedges={
@@ -177,12 +211,13 @@ def plan_of(
             for e in graph.edges
         },
         weights=weight_slices(graph, mask),
-        costs={name: (cost(dense), cost(counts)) for name, cost in graph.costs.items()},
+        costs={name: (cost(dense), cost(counts)) for name, cost in costs.items()},
         budget={x.resource: x.at_most for x in limits},
         objective=choice.objective,
         bound=choice.bound,
         gap=choice.gap,
         prices=choice.prices,
+        bits=choice.chosen("bits"),
         components=_components(choice, options),
         options={**options.provenance(), **asdict(graph.freedom), **_slow(graph, mask)},
         versions={name: importlib.metadata.version(name) for name in VERSIONED},
@@ -211,16 +246,18 @@ def _settled(
     limits: tuple[Limit, ...],
     options: Options,
     at_most: Sequence[int] | None,
+    dials: Sequence[Dial],
 ) -> tuple[Solution, float]:
     """Solve; again with the worths at the counts found, where these depend on them.
 
     Returns the objective of keeping everything as well, by the same worths.
     """
-    problem = pose(graph, scores, limits, options, at_most=at_most)
+    problem = pose(graph, scores, limits, options, at_most=at_most, dials=dials)
     check_feasible(problem, graph)
     solution = solve(problem, options)
     for _ in range(options.weighing.rounds):
-        problem = pose(graph, scores, limits, options, solution.counts, at_most)
+        counts = solution.counts[: len(graph.edges)]
+        problem = pose(graph, scores, limits, options, counts, at_most, dials)
         again = solve(problem, options)
         settled, solution = again.counts == solution.counts, again
         if settled:
@@ -255,7 +292,8 @@ def check_feasible(problem: Problem, graph: Hypergraph) -> None:
 
     Not for costs that may fall: of these the smallest model need not be the cheapest.
     """
-    smallest, dense = problem.smallest(), graph.dense()
+    smallest = problem.smallest()
+    dense = (*graph.dense(), *problem.dense()[len(graph.edges) :])
     for limit in problem.violated(smallest):
         cost = problem.costs[limit.resource]
         if not monotone(cost):
@@ -304,7 +342,8 @@ def solve(problem: Problem, options: Options) -> Solution:
 
 def _infeasible(problem: Problem) -> InfeasibleBudgetError:
     """What to say where a solver has proven that no choice is feasible."""
-    limits = problem.violated(problem.smallest()) or problem.limits
+    asked = tuple(x for x in problem.limits if x.resource != FIT)
+    limits = tuple(x for x in problem.violated(problem.smallest()) if x in asked) or asked
     lowest = {x: least(problem, x.resource) for x in limits}
     worst = max(limits, key=lambda x: lowest[x] / max(1, x.at_most))
     dense = problem.costs[worst.resource](problem.dense())

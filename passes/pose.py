@@ -9,12 +9,14 @@ import numpy as np
 
 from prunec.compiler.branches import with_closing
 from prunec.compiler.cost import Cost
+from prunec.compiler.dial import Dial
 from prunec.compiler.errors import (
     UsageError,
 )
 from prunec.compiler.hypergraph import Hyperedge, Hypergraph
 from prunec.compiler.multipliers import multipliers_of
 from prunec.compiler.problem import FloatArray, IntArray, Limit, Problem
+from prunec.passes.dials import dialled_costs, sizes_of, with_dials
 from prunec.passes.levels import (
     closable,
     edge_levels,
@@ -32,11 +34,12 @@ def pose(
     options: Options,
     counts: Sequence[int] | None = None,
     at_most: Sequence[int] | None = None,
+    dials: Sequence[Dial] = (),
 ) -> Problem:
     """The selection problem of these scores under these limits.
 
     counts: where hyperedges are weighed, by default those that are there. at_most: see
-    `allowed_levels`.
+    `allowed_levels`. dials: further variables, behind the hyperedges.
     """
     values = []
     number = len(graph.edges)
@@ -53,24 +56,29 @@ def pose(
         )
         values.append(shares[e] * share**options.exponent)
     levels, together = allowed_levels(graph, options, at_most)
-    return Problem(
+    problem = Problem(
         names=tuple(e.name for e in graph.edges),
         values=tuple(values),
         levels=levels,
-        costs=posed_costs(graph, limits, together),
+        costs=posed_costs(graph, limits, together, dials),
         limits=limits,
         together=together,
     )
+    return with_dials(problem, graph, dials)
 
 
 def posed_costs(
-    graph: Hypergraph, limits: tuple[Limit, ...], together: tuple[tuple[int, ...], ...]
+    graph: Hypergraph,
+    limits: tuple[Limit, ...],
+    together: tuple[tuple[int, ...], ...],
+    dials: Sequence[Dial] = (),
 ) -> dict[str, Cost]:
     """The limited costs; where branches can close, with rows that know what goes with them."""
-    costs = {x.resource: graph.costs[x.resource] for x in limits}
+    known = dialled_costs(graph, dials)
+    costs = {x.resource: known[x.resource] for x in limits}
     if not together:
         return costs
-    return {name: with_closing(cost, graph.dense()) for name, cost in costs.items()}
+    return {name: with_closing(cost, sizes_of(graph, dials)) for name, cost in costs.items()}
 
 
 def allowed_levels(
@@ -125,6 +133,8 @@ def _matches(pattern: str, names: Sequence[str]) -> bool:
 
 
 def _protected(graph: Hypergraph, options: Options) -> list[bool]:
+    if not options.channels:
+        return [True] * len(graph.edges)
     if not (options.keep or options.only or options.overrides):
         return [False] * len(graph.edges)
     out = []

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         plot,
         profile,
         prune,
+        quantise,
         scores,
         sweep,
         torch_view,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from prunec.compiler.reasons import Reason
     from prunec.frontends.onnx import save
     from prunec.frontends.torch import from_torch
+    from prunec.passes.grouping import Grouping
     from prunec.passes.options import Options, Override
     from prunec.runtime.accuracy import Accuracy
     from prunec.runtime.compile import Settings
@@ -57,6 +59,7 @@ _HOME = {
     "Coverage": "prunec.compiler.coverage",
     "DataSpec": "prunec.runtime.data",
     "Diagnostic": "prunec.compiler.diagnostics",
+    "Grouping": "prunec.passes.grouping",
     "Hyperedge": "prunec.compiler.hypergraph",
     "Hypergraph": "prunec.compiler.hypergraph",
     "Options": "prunec.passes.options",
@@ -87,6 +90,7 @@ _HOME = {
     "plot": "prunec.api",
     "profile": "prunec.api",
     "prune": "prunec.api",
+    "quantise": "prunec.api",
     "save": "prunec.frontends.onnx",
     "scores": "prunec.api",
     "sweep": "prunec.api",
@@ -100,6 +104,7 @@ __all__ = [
     "Coverage",
     "DataSpec",
     "Diagnostic",
+    "Grouping",
     "Hyperedge",
     "Hypergraph",
     "Options",
@@ -131,6 +136,7 @@ __all__ = [
     "plot",
     "profile",
     "prune",
+    "quantise",
     "save",
     "scores",
     "sweep",

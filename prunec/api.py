@@ -22,9 +22,11 @@ from prunec.compiler.recovery import Recovery
 from prunec.compiler.spec import parse
 from prunec.frontends import onnx as onnx_frontend
 from prunec.passes.criteria import CRITERIA
+from prunec.passes.grouping import Grouping
 from prunec.passes.options import Options, Override
 from prunec.passes.pairwise import Objective
 from prunec.passes.pairwise.specs import parse_objective, parse_solver
+from prunec.passes.regroup.asked import parse_groups
 from prunec.passes.schedules import SCHEDULES, Schedule
 from prunec.passes.worth import parse_worth
 from prunec.passes.worth.worth import Worth
@@ -55,7 +57,9 @@ if TYPE_CHECKING:
     from prunec.runtime.latency.measure import Effort
     from prunec.runtime.latency.profile import Profile
     from prunec.runtime.latency.session import Profiled
+    from prunec.runtime.quantize.job import QuantisedModel
     from prunec.runtime.torch_view import TorchView
+    from prunec.runtime.training.aware import Aware
     from prunec.runtime.training.finetune import FineTuned
     from prunec.runtime.training.settings import Recipe, TrainSettings
     from prunec.runtime.verify import Verification
@@ -81,7 +85,7 @@ def load(source: Source | Any, example_inputs: Any = None) -> ir.Model:
 
 def prune(
     model: Source,
-    budget: str | Sequence[str] | Mapping[str, float | str],
+    budget: str | Sequence[str] | Mapping[str, float | str] = "",
     *,
     score: str | Criterion = "magnitude",
     scores: Scores | str | Path | None = None,
@@ -102,6 +106,10 @@ def prune(
     decouple: bool = False,
     kernel_positions: str = "none",
     gamma: float = 0.8,
+    channels: bool = True,
+    grouping: Grouping | int | str | Mapping[str, int] | None = None,
+    quantize: str | None = None,
+    quantize_exclude: Sequence[str] = (),
     shapes: Shapes | None = None,
     rules: Rules = (),
     data: DataSpec | str | None = None,
@@ -134,6 +142,11 @@ def prune(
     ``"per-filter"`` zeroes positions of single filters, which saves no time: channels may then cost
     1 / gamma of the budget, and what is counted without zeroed positions meets it. min_keep: 0
     lets whole residual branches vanish.
+    grouping: grouped convolutions: a `Grouping`, or its `conv` alone: a number of groups, "auto",
+    node name -> G or a JSON file of that. Without "auto" no budget is needed. channels: False
+    leaves the budget to groups.
+    quantize: a recipe for the result, see `quantise`; quantize_exclude: patterns of what stays
+    float.
     profile: for budgets such as ``"latency=0.6"`` or ``"latency=8ms"``, what `prunec.profile` gave
     or wrote; without one it is measured now. latency_model: lut, m5, m6 or half-edge. provider,
     threads, batch: what models run on, and the size of symbolic first dimensions.
@@ -172,6 +185,8 @@ def prune(
         worth=parse_worth(worth) if isinstance(worth, str) else worth,
         schedule=parse(schedule, SCHEDULES, "schedule") if isinstance(schedule, str) else schedule,
         multipliers=edge_multipliers or {},
+        channels=channels,
+        grouping=_grouping(grouping),
     )
     settings = Settings(
         shapes=_shapes(shapes),
@@ -190,6 +205,8 @@ def prune(
         threads=threads,
         batch=batch,
         scores=scores,
+        quantize=quantize,
+        quantize_exclude=tuple(quantize_exclude),
     )
     subject = _open(model, settings)
     chosen = plan_for(subject, _budget(budget), options, settings)
@@ -200,11 +217,14 @@ def prune(
 
 def plan(
     model: Source,
-    budget: str | Sequence[str],
+    budget: str | Sequence[str] = "",
     options: Options | None = None,
     settings: Settings | None = None,
 ) -> Plan:
-    """Decide what to keep, without rewriting. Raises PrunecError."""
+    """Decide what to keep, without rewriting. Raises PrunecError.
+
+    budget: "" where `Options.grouping` says all there is to decide.
+    """
     settings = settings or Settings()
     subject = _open(model, settings)
     return plan_for(subject, budget, options or Options(), settings)
@@ -342,15 +362,69 @@ def verify(
     retrained: the numbers of its weights were changed since, nothing else; None: what the plan
     says of recovery.
     """
-    if "recovery" in plan.components if retrained is None else retrained:
+    changed = "recovery" in plan.components if retrained is None else retrained
+    subject = open_model(dense, _shapes(shapes), freedom=plan.freedom, rules=_sources(rules))
+    given = onnx_frontend.load(pruned)
+    if "quantize" in plan.components:
+        from prunec.runtime.quantize.verify import verify_quantised
+
+        return verify_quantised(subject, plan, given)
+    if plan.groups:
+        from prunec.runtime.regroup.prove import verify_grouped
+
+        return verify_grouped(subject, plan, given, retrained=changed)
+    if changed:
         from prunec.runtime.recovery.prove import verify_changed
 
-        subject = open_model(dense, _shapes(shapes), freedom=plan.freedom, rules=_sources(rules))
-        return verify_changed(subject, plan, onnx_frontend.load(pruned))
+        return verify_changed(subject, plan, given)
     from prunec.runtime.verify import verify as run
 
-    subject = open_model(dense, _shapes(shapes), freedom=plan.freedom, rules=_sources(rules))
-    return run(subject, plan, onnx_frontend.load(pruned))
+    return run(subject, plan, given)
+
+
+def quantise(
+    model: Source,
+    recipe: str = "w8a8",
+    data: DataSpec | str | None = None,
+    *,
+    exclude: Sequence[str] = (),
+    eval_data: DataSpec | str | None = None,
+    metric: Metrics = (),
+    shapes: Shapes | None = None,
+    verify: bool = True,
+    bench: bool = False,
+    provider: str = "cpu",
+    threads: int = 1,
+    output: str | Path | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> QuantisedModel:
+    """Quantise a model: ``"w8a8"``, ``"w4a8{rounding=gptq}"``, ``"weights=int4"``, or a file.
+
+    data: unlabelled samples to calibrate with, where the recipe needs them. exclude: patterns of
+    nodes and weights that stay float. eval_data, metric: what accuracy is measured on, before and
+    after. output: also write the model there. The result has the model, what was proved, and which
+    kernels onnxruntime runs. Needs onnxruntime. Raises PrunecError.
+
+    >>> import prunec
+    >>> from prunec.tools.demo import DIGITS
+    >>> dict(prunec.quantise(DIGITS, "weights=int8").report.activation_bits)
+    {}
+    """
+    from prunec.runtime.quantize.job import quantise_model
+
+    settings = Settings(
+        shapes=_shapes(shapes),
+        data=_data(data),
+        eval_data=_data(eval_data),
+        metrics=_metrics(metric),
+        verify=verify,
+        bench=bench,
+        provider=provider,
+        threads=threads,
+        quantize_exclude=tuple(exclude),
+    )
+    out = None if output is None else Path(output)
+    return quantise_model(model, recipe, settings, out, progress)
 
 
 def torch_view(model: Source) -> TorchView:
@@ -442,19 +516,24 @@ def finetune(
     *,
     plan: Plan | str | Path | None = None,
     eval_data: DataSpec | str | None = None,
+    quantize: str | Aware | None = None,
     output: str | Path | None = None,
 ) -> FineTuned:
     """Train a model's weights towards a teacher's outputs, by labels, or both.
 
     recipe: what is learned and which samples are held out; settings: how. plan: of the pruned
     model, where `Recipe.features` names values that lost channels. eval_data: held-out samples
-    instead of a share of `data`. output: also write the model there, with its history beside it.
+    instead of a share of `data`. quantize: a recipe such as "w4a4", or that with how scales come
+    about and when quantisation starts: train the model as its integers compute; the result is
+    quantised. output: also write the model there, with its history beside it.
     The result's `model` has the weights of the best epoch; under `torchrun`, in every process.
     Needs torch and accelerate. Raises PrunecError.
     """
     from prunec.runtime.training.settings import Recipe, TrainSettings
 
     try:
+        from prunec.passes.quantize.recipe import parse_recipe
+        from prunec.runtime.training.aware import Aware
         from prunec.runtime.training.finetune import Work
         from prunec.runtime.training.finetune import finetune as run
     except ImportError as error:
@@ -465,7 +544,8 @@ def finetune(
     samples = _data(data)
     assert samples is not None
     work = Work(model, samples, teacher, made, _data(eval_data))
-    found = run(work, recipe or Recipe(), settings or TrainSettings())
+    aware = Aware(parse_recipe(quantize)) if isinstance(quantize, str) else quantize
+    found = run(work, recipe or Recipe(), settings or TrainSettings(), aware=aware)
     if output is not None:
         found.save(Path(output))
     return found
@@ -537,6 +617,12 @@ def _budget(budget: str | Sequence[str] | Mapping[str, float | str]) -> str | Se
     if not isinstance(budget, str | Sequence):
         raise UsageError(f"a budget is text such as 'flops=0.46' or a dict, not {budget!r}")
     return budget
+
+
+def _grouping(given: Grouping | int | str | Mapping[str, int] | None) -> Grouping:
+    if isinstance(given, Grouping):
+        return given
+    return Grouping(conv=parse_groups(given) if isinstance(given, str) else given)
 
 
 def _criterion(text: str) -> Criterion:

@@ -6,6 +6,7 @@ from prunec.compiler.costs import MEASURED
 from prunec.compiler.errors import PlanError
 from prunec.compiler.joins import OF_ACTIVATIONS, broken_joins
 from prunec.compiler.plan import Plan, weight_slices
+from prunec.runtime.grouped import check_blocks, slicing
 from prunec.runtime.subject import Subject
 from prunec.runtime.thin import check_zeroed
 
@@ -18,11 +19,7 @@ def check_plan(subject: Subject, plan: Plan) -> None:
             f"$.options.rules: the plan was made with --rules {missing[0]}, which is missing here; "
             "give it again (the module or its file)"
         )
-    if plan.graph_sha256 != subject.digest:
-        raise PlanError(
-            f"$.graph_sha256: the plan was made for another model ({plan.graph_sha256[:12]}..., "
-            f"this one is {subject.digest[:12]}...)"
-        )
+    require_digest(subject, plan)
     mask = plan.mask(subject.graph)
     _check_sets(subject, plan)
     for node in broken_joins(subject.graph, mask):
@@ -35,7 +32,17 @@ def check_plan(subject: Subject, plan: Plan) -> None:
     for name in sorted({*expected, *plan.weights}):
         if dict(expected.get(name, {})) != dict(plan.weights.get(name, {})):
             raise PlanError(f"$.weights[{name!r}]: does not follow from the hyperedges")
-    _check_costs(subject, plan)
+    check_blocks(subject, plan)
+    _check_costs(subject, slicing(subject, plan))
+
+
+def require_digest(subject: Subject, plan: Plan) -> None:
+    """Raise PlanError unless the plan was made for this graph."""
+    if plan.graph_sha256 != subject.digest:
+        raise PlanError(
+            f"$.graph_sha256: the plan was made for another model ({plan.graph_sha256[:12]}..., "
+            f"this one is {subject.digest[:12]}...)"
+        )
 
 
 def _check_costs(subject: Subject, plan: Plan) -> None:

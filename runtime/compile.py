@@ -14,6 +14,8 @@ from prunec.compiler.diagnostics import Diagnostic, Severity, slow_additions
 from prunec.compiler.errors import NotFasterError, UsageError
 from prunec.compiler.extensions import Source as RulesSource
 from prunec.compiler.freedom import Freedom
+from prunec.compiler.grouped import KEY as GROUPING
+from prunec.compiler.grouped import grouped_layers, stays_dense
 from prunec.compiler.plan import Plan
 from prunec.compiler.stats import Stats
 from prunec.frontends.calls import with_calls
@@ -21,10 +23,14 @@ from prunec.frontends.onnx import load, save
 from prunec.passes.apply import prune as rewrite
 from prunec.passes.gates.goal import goal_of
 from prunec.passes.options import Options
-from prunec.passes.pipeline import decide, limits_of, plan_of
+from prunec.passes.pipeline import decide, everything, limits_of, plan_of
 from prunec.passes.positions import with_zeros
 from prunec.passes.schedules.one_shot import OneShot
 from prunec.runtime.check_plan import check_plan
+from prunec.runtime.density import densities
+from prunec.runtime.finish import finish
+from prunec.runtime.grouped import slicing
+from prunec.runtime.quantize.again import not_quantised, settled_settings
 from prunec.runtime.report import Report, Result
 from prunec.runtime.scores import Scores, scored
 from prunec.runtime.stage import staged, write_text
@@ -34,6 +40,7 @@ from prunec.runtime.thin import loosened, thinned, zeroed_of
 if TYPE_CHECKING:
     from prunec.compiler.recovery import Recovery
     from prunec.passes.gates.goal import Goal
+    from prunec.passes.quantize.recipe import Recipe as QuantisingRecipe
     from prunec.runtime.accuracy import Accuracy
     from prunec.runtime.bench import BenchResult
     from prunec.runtime.data import DataSpec
@@ -62,7 +69,9 @@ class Settings:
     `runtime/metrics.py`; none: top-1 and top-5 where there are labels. goal: what evidence that is
     trained aims at; `plan_for` fills it in. recover: how accuracy is won back after slicing, a
     component or its specification; auto: by least squares where there is data; none. accuracy:
-    whether to measure it where that can be done.
+    whether to measure it where that can be done. quantize: a recipe for after all that, or its
+    text; None for what the plan says, "none" for none. quantize_exclude: patterns of what stays
+    float.
     """
 
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -85,6 +94,8 @@ class Settings:
     metrics: tuple[MetricSource, ...] = ()
     goal: Goal | None = None
     accuracy: bool = True
+    quantize: str | QuantisingRecipe | None = None
+    quantize_exclude: tuple[str, ...] = ()
 
 
 def calibrate(
@@ -112,7 +123,16 @@ def plan_for(
     settings: Settings,
     progress: Progress = silent,
 ) -> Plan:
-    """Decide, without rewriting."""
+    """Decide, without rewriting.
+
+    budget: "" where nothing but groups that need none is to be decided. Raises UsageError.
+    """
+    from prunec.runtime.grouping import check_company, group_dials, grouped_plan, without_dead
+    from prunec.runtime.quantize.joint import bits_posed, finely, refuse_auto, with_bits
+
+    check_company(options)
+    if not budget:
+        return without_budget(subject, options, settings, progress)
     timed, record = priced(subject, budget, options, settings, progress)
     limits = limits_of(timed.graph, budget)
     loose = limits if options.gamma is None else loosened(timed.graph, limits, options.gamma)
@@ -121,16 +141,61 @@ def plan_for(
     if options.schedule == OneShot():
         found = scored(subject, timed.graph, options, settings, progress)
         options, record = found.options, {**record, **found.record}
-        choice = decide(timed.graph, found.values, loose, options)
+        dials = group_dials(timed, loose, options, settings, progress)
+        posed = bits_posed(subject, timed.graph, loose, found.values, options, settings, progress)
+        if posed is not None:
+            timed, dials = replace(timed, graph=posed.graph), (*dials, *posed.dials)
+            options = finely(options) if posed.dials else options
+        choice = decide(timed.graph, found.values, loose, options, dials=dials)
     else:
         from prunec.runtime.schedule import choose_in_steps
 
+        posed = None
+        refuse_auto(settings, "--schedule")
         choice, own = choose_in_steps(subject, timed.graph, loose, options, settings, progress)
         record = {**record, **own}
+    choice = without_dead(subject, choice, options)
     plan = plan_of(timed.graph, choice, loose, options, subject.digest)
     if options.gamma is not None:
         record = {**record, **thinned(subject, plan, limits, options.gamma)}
-    return with_rules(subject, replace(plan, options={**plan.options, **record}))
+    plan = with_rules(subject, replace(plan, options={**plan.options, **record}))
+    bits = {} if posed is None else posed.chosen(choice.dials)
+    plan = replace(plan, bits=bits)
+    if options.grouping.active:
+        plan = grouped_plan(subject, plan, choice, options, settings, progress)
+    return plan if posed is None else with_bits(subject, plan, posed, bits)
+
+
+def without_budget(
+    subject: Subject, options: Options, settings: Settings, progress: Progress = silent
+) -> Plan:
+    """Keep every channel, apart from those that are detected to be dead, and group what is told.
+
+    Raises UsageError where nothing of that is asked for.
+    """
+    require_budget("", options)
+    from prunec.runtime.grouping import grouped_plan, without_dead
+    from prunec.runtime.quantize.joint import refuse_auto
+
+    refuse_auto(settings, "no --budget")
+
+    choice = without_dead(subject, everything(subject.graph), options)
+    plan = with_rules(subject, plan_of(subject.graph, choice, (), options, subject.digest))
+    return grouped_plan(subject, plan, choice, options, settings, progress)
+
+
+def require_budget(budget: str | Sequence[str], options: Options) -> None:
+    """Raise UsageError where there is none and nothing can be decided without one."""
+    if not budget and options.grouping.searched:
+        raise UsageError(
+            f"--group-conv {options.grouping.conv} chooses under a budget; give one, for example "
+            "--budget flops=0.5"
+        )
+    if not budget and options.grouping.needs_budget:
+        raise UsageError(
+            "--budget is required, for example --budget flops=0.5; only --group-conv N, "
+            "--max-per-group, --detect-groups and --detect-dead can do without"
+        )
 
 
 def priced(
@@ -187,33 +252,43 @@ def compile_model(
     verification = accuracies = timings = sizes = won = None
     with staged([p for p in (out, plan_out) if p is not None], subject) as stage:
         recovery = recovery_of(settings, plan)
-        given, plan = plan, _unmarked(plan)
+        given = plan
+        settings, plan = settled_settings(subject, settings, _unmarked(plan))
+        more = recovery is not None or bool(plan.groups) or settings.quantize is not None
         staged_model = stage.get(out) if out is not None else None
         if staged_model is not None:
             progress("writing")
-            # What is proved is what was sliced; the recovered model is another file.
-            sliced = staged_model if recovery is None else _apart(staged_model)
+            # What is proved is what was sliced; the model that is written is another file.
+            sliced = _apart(staged_model) if more else staged_model
             save(pruned, sliced, external=external_like(subject.source))
             pruned = load(sliced)
         if settings.verify:
             progress("verifying")
             from prunec.runtime.verify import verify
 
-            verification = verify(subject, plan, pruned, sliced if staged_model else None)
+            alone = slicing(subject, plan)
+            verification = verify(subject, alone, pruned, sliced if staged_model else None)
             verification.require()
-        if recovery is not None:
-            from prunec.runtime.recovery.step import recovered
-
-            won = recovered(subject, plan, pruned, recovery, settings, verification, progress)
+        if more:
+            won = finish(subject, plan, pruned, recovery, settings, verification, progress)
             plan, verification = won.plan, won.verification
+            if verification is not None:
+                verification.require()
             pruned = won.model
             if staged_model is not None:
                 save(pruned, staged_model, external=external_like(subject.source))
                 pruned = load(staged_model)
+        if verification is not None and settings.quantize is None and plan.options.get(GROUPING):
+            from prunec.runtime.regroup.prove import prove_lossless
+
+            checks = (*verification.checks, *prove_lossless(subject, plan, pruned))
+            verification = replace(verification, checks=checks)
+            verification.require()
         if plan_out is not None:
             write_text(stage[plan_out], plan.to_json())
         if settings.accuracy:
             accuracies = _accuracies(subject, pruned, settings, progress)
+        density = densities(subject, pruned, accuracies, None if won is None else won.quantised)
         if settings.bench or settings.min_speedup is not None:
             progress("measuring latency")
             timings = _bench(subject, pruned, staged_model, settings)
@@ -236,12 +311,18 @@ def compile_model(
             *subject.graph.diagnostics,
             *slow_additions(plan.slow_joins),
             *(() if won is None else won.diagnostics),
+            *stays_dense(plan),
             *_not_again(given, plan),
-            *fitted(settings, won is not None and won.report is not None and bool(accuracies)),
+            *not_quantised(given, plan),
+            *fitted(settings, won is not None and won.recovery is not None and bool(accuracies)),
         ),
-        recovery=None if won is None else won.report,
+        recovery=None if won is None else won.recovery,
+        grouped=grouped_layers(plan),
+        gathers=None if won is None else won.gathers,
+        quantised=None if won is None else won.quantised,
         verification=verification,
         accuracy=accuracies,
+        density=density,
         bench=timings,
         sizes=sizes,
     )

@@ -54,7 +54,7 @@ def collect(
     data = load_data(replace(spec, limit=limit, batch=options.batch), model_inputs(subject.model))
     device = torch.device("cuda" if settings.provider == "cuda" else "cpu")
     totals = _Totals(subject.graph.number_of_groups)
-    with _threads(settings.threads):
+    with limited_threads(settings.threads):
         view = torch_view(subject.model).eval().requires_grad_(False).to(device)
         source = PerSample(subject, GatedView(subject, view), options, device)
         for feeds, labels in data.batches():
@@ -189,7 +189,7 @@ def _gradient(loss: Tensor, gates: Tensor) -> Tensor:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def limited_threads(count: int) -> Iterator[None]:
     """Torch on so many threads, as onnxruntime elsewhere; 0 leaves it alone."""
     before = torch.get_num_threads()
     if count:

@@ -64,7 +64,7 @@ def eliminated(
     samples = _samples(subject, len(graph.edges), options)
     assert settings.data is not None
     data = load_data(settings.data, model_inputs(subject.model))
-    batches = list(_spread(data, samples)) if options.points else []
+    batches = list(spread(data, samples)) if options.points else []
     removals: list[Removal] = []
     for groups, readings in readings_of(graph, parts, options.ridge):
         done = sum(map(len, (removal.order for removal in removals)))
@@ -100,7 +100,7 @@ def _levels(size: int, points: int) -> Indices:
     return np.unique(np.append(size - kept[(kept > 0) & (kept < size)], size))
 
 
-def _spread(data: Dataset, samples: int) -> Iterator[Feeds]:
+def spread(data: Dataset, samples: int) -> Iterator[Feeds]:
     """Batches at even distances that hold about so many samples: data may be sorted by class."""
     sizes = [len(next(iter(feeds.values()))) for feeds in data]
     wanted = max(1, min(len(sizes), -(-samples // max(sizes))))

@@ -11,18 +11,25 @@ import onnx
 import onnx_ir as ir
 
 from prunec.compiler.diagnostics import Diagnostic
+from prunec.compiler.grouped import GroupedLayer, gathers_left, grouped_layers, mean_kept
 from prunec.compiler.plan import Plan
 from prunec.frontends.onnx import save, to_proto
 
 if TYPE_CHECKING:
     from prunec.compiler.recovery import Recovered
+    from prunec.passes.quantize.density import Density
     from prunec.runtime.accuracy import Accuracy
     from prunec.runtime.bench import BenchResult
+    from prunec.runtime.quantize.report import QuantisationReport
     from prunec.runtime.verify import Verification
 
 
 def decision(found: Plan | Report, solver: str, proof: str) -> dict[str, Any]:
     """What was decided, as JSON values; solver, proof: who answered, and who proved the bound."""
+    if isinstance(found, Plan):
+        layers, gathers = grouped_layers(found), gathers_left(found)
+    else:
+        layers, gathers = found.grouped, found.gathers
     return {
         "costs": {
             name: {"dense": a, "pruned": b, "ratio": b / a if a else 1.0}
@@ -38,6 +45,11 @@ def decision(found: Plan | Report, solver: str, proof: str) -> dict[str, Any]:
         "solver": solver,
         "proved_by": proof,
         "prices": dict(found.prices),
+        "grouped": {
+            "layers": [layer.to_dict() for layer in layers],
+            "mean_kept": mean_kept(layers),
+            "gathers_left": None if gathers is None else list(gathers),
+        },
     }
 
 
@@ -45,7 +57,8 @@ def decision(found: Plan | Report, solver: str, proof: str) -> dict[str, Any]:
 class Report:
     """The evidence. sizes: bytes on disk, (dense, pruned), when files are known.
 
-    proved_by: who proved the bound, "" without one. prices: see `Plan`.
+    proved_by: who proved the bound, "" without one. prices: see `Plan`. grouped: convolutions that
+    became grouped ones; gathers: names of the nodes that reorder channels for them.
     """
 
     costs: Mapping[str, tuple[int, int]]
@@ -62,6 +75,10 @@ class Report:
     proved_by: str = ""
     prices: Mapping[str, float] = field(default_factory=dict)
     recovery: Recovered | None = None
+    grouped: tuple[GroupedLayer, ...] = ()
+    gathers: tuple[str, ...] | None = None
+    quantised: QuantisationReport | None = None
+    density: tuple[Density, Density] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -72,7 +89,11 @@ class Report:
             "accuracy": None
             if self.accuracy is None
             else {"dense": self.accuracy[0].to_dict(), "pruned": self.accuracy[1].to_dict()},
+            "density": None
+            if self.density is None
+            else {"dense": self.density[0].to_dict(), "pruned": self.density[1].to_dict()},
             "recovery": None if self.recovery is None else self.recovery.to_dict(),
+            "quantised": None if self.quantised is None else self.quantised.to_dict(),
             "bench": None if self.bench is None else self.bench.to_dict(),
             "file_bytes": None
             if self.sizes is None

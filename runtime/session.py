@@ -98,11 +98,13 @@ def make_session(
     optimise: bool = True,
     settings: Mapping[str, str] = NO_SETTINGS,
     trace: Path | None = None,
+    optimised: Path | None = None,
 ) -> Session:
     """Load a model into onnxruntime.
 
     threads: for one operator; 0 lets onnxruntime choose. settings: session configuration entries
-    of onnxruntime. trace: how the file begins that onnxruntime's profiler writes. "cuda" where
+    of onnxruntime. trace: how the file begins that onnxruntime's profiler writes. optimised: where
+    onnxruntime writes the graph that it really runs, kernels of this machine included. "cuda" where
     CUDA cannot run falls back to the CPU and says so. An ir.Model travels through a temporary
     file: serialised protobuf ends at 2 GB.
     Raises ModelError, MissingDependencyError, UsageError.
@@ -120,6 +122,8 @@ def make_session(
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
     if trace is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(trace)
+    if optimised is not None:
+        options.optimized_model_filepath = str(optimised)
     for key, value in settings.items():
         options.add_session_config_entry(key, value)
     if isinstance(model, ir.Model):

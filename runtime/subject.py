@@ -92,6 +92,18 @@ def open_model(
     )
 
 
+def reopened(model: ir.Model, like: Subject, freedom: Freedom | None = None) -> Subject:
+    """A model that was made from a subject's: analysed anew with the same shapes and rules.
+
+    freedom: None for that of the subject. Raises ModelError.
+    """
+    flat = unflatten(unshare(folded(resolve(inlined(model)))))
+    facts = infer_facts(flat, like.shapes, shapers(like.extensions))
+    own = like.graph.freedom if freedom is None else freedom
+    graph = interpret(flat, facts, like.extensions.rules, own)
+    return replace(like, source=model, model=flat, facts=facts, graph=graph, path=None)
+
+
 def _notes(model: ir.Model, facts: Facts) -> Iterator[Diagnostic]:
     """What loading changed, and which inputs have no shape."""
     yield from origin_of(model).notes

@@ -102,7 +102,7 @@ def verify(
     zeroed = replace(subject, model=with_zeros(subject.model, zeroed_of(plan)))
     stand = runnable(zeroed, inlined(pruned))
     ran, flat, note = stand.subject, stand.pruned, stand.note
-    tolerance = _tolerance(ran)
+    tolerance = tolerance_of(ran)
     errors: list[float] = []
     steps: tuple[tuple[str, Callable[[], str]], ...] = (
         ("interface", lambda: check_interface(subject.source, pruned)),
@@ -132,7 +132,8 @@ def verify(
     return Verification(tuple(checks), errors[0] if errors else None, tolerance)
 
 
-def _tolerance(subject: Subject) -> float:
+def tolerance_of(subject: Subject) -> float:
+    """How far outputs may be apart, of the largest, where sums run in another order."""
     graph = subject.model.graph
     present = {v.const_value.dtype for v in initializers(graph).values() if v.const_value}
     present |= {v.dtype for v in graph.inputs if v.dtype is not None}
@@ -179,7 +180,7 @@ def _functions(
 ) -> str:
     """What was compared has its function calls expanded; the files have not."""
     for model, flat in expanded:
-        error = _difference(subject, model, flat, _feeds(subject, seed))
+        error = difference(subject, model, flat, _feeds(subject, seed))
         if not error <= tolerance:
             raise Failed(f"expanding the functions changes outputs by {error:.2e} of the largest")
     pruned = expanded[-1][0]
@@ -255,7 +256,7 @@ def _exact(
         error, note = _compare(subject, pair, _feeds(subject, seed), tolerance)
         if not error <= tolerance:
             raise Failed(f"with one-term weights outputs differ by {error:.2e} of the largest")
-        if _responds(subject, gated, seed):
+        if responds(subject, gated, seed):
             kind = "equal in every bit" if error == 0 else f"largest difference {error:.1e}"
             return f"{len(contents)} weights replaced by one-term sums: {kind}{note}"
     return "proves nothing here: with one-term weights no signal reaches the outputs"
@@ -288,7 +289,7 @@ def _both_ways(
     return f"{len(led)} branching nodes led by hand; " + ", ".join(ran or ["nothing runs then"])
 
 
-def _responds(subject: Subject, gated: ir.Model, seed: int) -> bool:
+def responds(subject: Subject, gated: ir.Model, seed: int) -> bool:
     """Whether the outputs depend on the inputs: constants are equal however channels are cut."""
     session = make_session(_inert(gated), optimise=False)
     first, second = (session.run(_feeds(subject, s)) for s in (seed, seed + 1))
@@ -311,7 +312,7 @@ def _compare(subject: Subject, pair: Pair, feeds: Feeds, tolerance: float) -> tu
     error, failure = float("inf"), None
     if not pair.facts.assumed:
         try:
-            error = _difference(subject, pair.gated, pair.pruned, feeds)
+            error = difference(subject, pair.gated, pair.pruned, feeds)
         except Failed as why:
             failure = why
         if error <= tolerance:
@@ -324,11 +325,11 @@ def _compare(subject: Subject, pair: Pair, feeds: Feeds, tolerance: float) -> tu
     if failure is not None:
         raise failure
     if pair.facts.assumed:
-        error = _difference(subject, pair.gated, pair.pruned, feeds)
+        error = difference(subject, pair.gated, pair.pruned, feeds)
     return error, ""
 
 
-def _difference(subject: Subject, gated: ir.Model, pruned: ir.Model, feeds: Feeds) -> float:
+def difference(subject: Subject, gated: ir.Model, pruned: ir.Model, feeds: Feeds) -> float:
     """Largest output difference, relative to the largest output of the gated model."""
     worst = 0.0
     expected = make_session(_inert(gated), optimise=False).run(feeds)

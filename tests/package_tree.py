@@ -12,6 +12,7 @@ SCRIPTS = frozenset({"prunec.tools.demo.train_digits"})
 WITH_TORCH = (
     "prunec.runtime.gates",
     "prunec.runtime.gradients",
+    "prunec.runtime.kernel_gradients",
     "prunec.runtime.sample_loss",
     "prunec.runtime.torch_modules",
     "prunec.runtime.torch_view",

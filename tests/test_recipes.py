@@ -119,3 +119,15 @@ def test_an_added_solver_is_used_and_recorded(added: dict[str, Any]) -> None:
     plan = make_plan(model, graph, "flops=0.5", Options(solver=solver, align=1), "digest")
     assert len(plan.hyperedges["a:0"].positions) == 1
     assert plan.components["solved_by"] == "thinnest"
+
+
+def test_an_added_permutation_has_its_blocks(added: dict[str, Any]) -> None:
+    own = parse("interleaved", added["PERMUTATIONS"], "permutation")
+    assert own(np.ones((4, 2)), 2).outputs == (0, 1, 0, 1)
+
+
+def test_an_added_quantiser_makes_grids(added: dict[str, Any]) -> None:
+    quantiser = parse("step{size=0.5}", added["QUANTISERS"], "quantiser")
+    grid = quantiser(np.array([-1.0]), np.array([9.0]), 4)
+    assert grid.fake(np.array([0.7, 9.0])).tolist() == [0.5, 3.5]
+    assert quantiser.alone() is quantiser

@@ -6,7 +6,16 @@ import argparse
 from pathlib import Path
 
 from prunec.tools.main_job import add_model, analyse, beside, check_targets
-from prunec.tools.options import ANALYSING, DATA, EVALUATION, OUTPUT, PROVING, RECOVER, SAYING
+from prunec.tools.options import (
+    ANALYSING,
+    DATA,
+    EVALUATION,
+    OUTPUT,
+    PROVING,
+    QUANTISING,
+    RECOVER,
+    SAYING,
+)
 from prunec.tools.parsing import complete_files
 from prunec.tools.plan_file import blamed_on, read_plan
 from prunec.tools.render import Console
@@ -16,6 +25,7 @@ from prunec.tools.summary import report_blocks, report_document
 OPTIONS = {
     "analysis": ANALYSING,
     "data": (*DATA, RECOVER, *EVALUATION),
+    "quantisation": QUANTISING,
     "proof and measurement": PROVING,
     "output": (OUTPUT, *SAYING),
 }

@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, str] = {
     "sweep": "one scoring, many budgets: a table, a plot, plans and the knee",
     "profile": "measure what kernels take here, for latency budgets",
     "train": "prune while training: gates or masks close channels until the budget is met",
+    "quantize": "integers for floats, by a recipe; which kernels run, what it costs",
     "finetune": "train a pruned model: by the dense one's outputs, by labels, or both",
     "doctor": "what is installed, what works, how to mend what does not",
 }

@@ -66,7 +66,7 @@ def _convert(file: Path, written: str, option: Option, value: object) -> object:
     if isinstance(value, list):
         value = ",".join(str(_text(where, item)) for item in value)
     converted = _one(where, option, value)
-    if option.file:
+    if option.file or str(converted).endswith(".json"):
         return _beside(file, str(converted))
     return converted
 

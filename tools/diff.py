@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prunec.compiler.errors import UsageError
 from prunec.tools.options import ANALYSING, SAYING
@@ -13,6 +13,9 @@ from prunec.tools.parsing import complete_files
 from prunec.tools.plan_file import looks_like_plan, read_plan
 from prunec.tools.render import Block, Console, Table, quantity
 from prunec.tools.settings import run_settings
+
+if TYPE_CHECKING:
+    from prunec.compiler.plan import Plan
 
 OPTIONS = {"analysis": ANALYSING, "output": SAYING}
 Shapes = Mapping[str, tuple[int, ...]]
@@ -74,7 +77,26 @@ def diff_plans(a: Path, b: Path) -> dict[str, Any]:
             if first.components.get(key) != second.components.get(key)
         },
         "hyperedges": rows,
+        "groups": _groups(first, second),
     }
+
+
+def _groups(first: Plan, second: Plan) -> dict[str, dict[str, int]]:
+    """Weights with other blocks: groups in both, 1 for none, and pairs of channels that differ."""
+    rows = {}
+    for name in dict.fromkeys([*first.groups, *second.groups]):
+        x, y = first.groups.get(name), second.groups.get(name)
+        if x == y:
+            continue
+        masks = [p.mask() for p in (x, y) if p is not None]
+        same = len(masks) == 2 and masks[0].shape == masks[1].shape
+        differ = int((masks[0] != masks[1]).sum()) if same else 0
+        rows[name] = {
+            "a": 1 if x is None else x.groups,
+            "b": 1 if y is None else y.groups,
+            "pairs_that_differ": differ if same else max(m.size - int(m.sum()) for m in masks),
+        }
+    return rows
 
 
 def diff_models(a: Path, b: Path, shapes: Shapes, *, strict: bool = False) -> dict[str, Any]:
@@ -134,6 +156,11 @@ def _blocks(document: dict[str, Any]) -> list[Block]:
         ]
         header = ("hyperedge", "size", "a keeps", "b keeps", "positions that differ")
         blocks.append(Table(header, kept, frozenset(header[1:])))
+    groups = document.get("groups", {})
+    if groups:
+        columns = ("weight", "groups in a", "groups in b", "pairs of channels that differ")
+        found = [(k, *(str(n) for n in v.values())) for k, v in groups.items()]
+        blocks.append(Table(columns, found, frozenset(columns[1:])))
     if document["kind"] == "plans" and not document["same_model"]:
         blocks.append("the plans are for different models")
     if len(blocks) == 1:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from prunec.compiler.errors import UsageError
 from prunec.tools.main_job import add_model, analyse
-from prunec.tools.options import FREEING, SAYING
+from prunec.tools.options import FREEING, SAYING, Option
+from prunec.tools.plan_file import read_plan
 from prunec.tools.render import Console
 from prunec.tools.settings import run_settings
 
-OPTIONS = {"analysis": FREEING, "output": SAYING}
+PLAN = Option(
+    "plan",
+    "also tell the groups of this weight's channels in a plan for the model",
+    metavar="PATH",
+    file=True,
+)
+OPTIONS = {"analysis": (*FREEING, PLAN), "output": SAYING}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,11 +31,18 @@ def run(space: argparse.Namespace, console: Console) -> int:
     """Print the explanation; 0 or an exception."""
     value, axis = parse_axis(space.axis)
     settings = run_settings(space)
+    plan = read_plan(Path(space.plan)) if space.plan else None
     with console.progress() as progress:
         from prunec.compiler.explain import explain
+        from prunec.compiler.grouped import blocks_in_words, groups_in_words
+        from prunec.runtime.check_plan import require_digest
 
-        subject = analyse(space.model, settings, progress)
+        subject = analyse(space.model, settings, progress, plan)
+        if plan is not None:
+            require_digest(subject, plan)
         lines = explain(subject.graph, value, axis)
+        lines += groups_in_words(subject.model, value, axis)
+        lines += [] if plan is None else blocks_in_words(plan, value, axis)
     console.result(lambda: {"value": value, "axis": axis, "explanation": lines}, ["\n".join(lines)])
     return 0
 

@@ -13,10 +13,11 @@ from prunec.compiler.spec import parse
 from prunec.tools.main_job import add_model, beside, check_targets
 from prunec.tools.options import SAYING, Option
 from prunec.tools.render import Block, Console, Table
-from prunec.tools.training_options import LEARNING, SOURCES, TRAINING
+from prunec.tools.training_options import LEARNING, QUANTISING, SOURCES, TRAINING
 
 if TYPE_CHECKING:
     from prunec.runtime.data import DataSpec
+    from prunec.runtime.training.aware import Aware
     from prunec.runtime.training.finetune import FineTuned, Work
     from prunec.runtime.training.history import Epoch, History
     from prunec.runtime.training.settings import Recipe, TrainSettings
@@ -25,6 +26,7 @@ OPTIONS = {
     "data": SOURCES,
     "what is learned": LEARNING,
     "training": TRAINING,
+    "quantised training": QUANTISING,
     "output": (
         Option(
             "output",
@@ -58,6 +60,7 @@ def run(space: argparse.Namespace, console: Console) -> int:
     model = Path(space.model)
     out = Path(space.output) if space.output else beside(model, ".finetuned.onnx")
     settings, recipe, work = train_settings(space), recipe_of(space), _work(space)
+    aware = _aware(space)
     finetune, Watcher, files = _runtime()
     targets = [out, *files(out)]
     check_targets(model, *targets)
@@ -69,12 +72,12 @@ def run(space: argparse.Namespace, console: Console) -> int:
     console.watch(*targets)
     with console.progress() as progress:
         watcher = Watcher(progress, lambda epoch: _say(epoch, console))
-        found: FineTuned = finetune(work, recipe, settings, watcher)
+        found: FineTuned = finetune(work, recipe, settings, watcher, aware)
         progress("writing")
         draw, missing = _drawer() if space.plot else (None, "")
         found.save(out, draw)
     console.result(
-        lambda: _document(found, model, out, recipe, settings),
+        lambda: _document(found, model, out, recipe, settings) | _said(aware),
         [_table(found.history), *found.notes, *([missing] if missing else []), f"model  {out}"],
     )
     if found.diverged is not None and first:
@@ -128,6 +131,36 @@ def recipe_of(space: argparse.Namespace) -> Recipe:
         buffer=space.shuffle_buffer,
         **{key: getattr(space, key) for key in same},
     )
+
+
+def _aware(space: argparse.Namespace) -> Aware | None:
+    """How the model is quantised while it is trained, or None. Raises UsageError."""
+    if space.quantize is None:
+        return None
+    from prunec.passes.quantize.recipe import parse_recipe
+    from prunec.runtime.training.aware import Aware
+    from prunec.runtime.training.scales import SCALES, STARTS
+
+    recipe = parse_recipe(space.quantize)
+    return Aware(
+        replace(recipe, exclude=(*recipe.exclude, *space.quantize_exclude)),
+        scales=parse(space.quantize_scales, SCALES, "scales"),
+        start=parse(space.quantize_start, STARTS, "start"),
+        ends=space.quantize_ends or None,
+        sums=space.quantize_sums or None,
+        samples=space.quantize_samples,
+    )
+
+
+def _said(aware: Aware | None) -> dict[str, Any]:
+    """What `_aware` chose, for --json."""
+    if aware is None:
+        return {}
+    from prunec.compiler.spec import render
+
+    told: dict[str, Any] = {"recipe": str(aware.recipe), "exclude": list(aware.recipe.exclude)}
+    told |= {"scales": render(aware.scales), "start": render(aware.start)}
+    return {"quantize": told | {k: getattr(aware, k) for k in ("ends", "sums", "samples")}}
 
 
 def _work(space: argparse.Namespace) -> Work:

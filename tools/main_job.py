@@ -70,11 +70,11 @@ def run(space: argparse.Namespace, console: Console) -> int:
 def decide(
     space: argparse.Namespace, settings: Settings, progress: Progress
 ) -> tuple[Subject, Plan]:
-    """Open the model and choose. Raises UsageError without a budget."""
-    if not space.budget:
-        raise UsageError("--budget is required, for example --budget flops=0.5")
+    """Open the model and choose. Raises UsageError without a budget where one is needed."""
     options = choosing_options(space, space.overrides)
-    from prunec.runtime.compile import plan_for
+    from prunec.runtime.compile import plan_for, require_budget
+
+    require_budget(space.budget, options)
 
     subject = analyse(space.model, settings, progress)
     progress("choosing what to keep")

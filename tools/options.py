@@ -29,6 +29,10 @@ COMPONENTS: Mapping[str, tuple[str, ...]] = {
     "schedules": ("one-shot", "layerwise", "stepwise"),
     "objectives": ("separable", "pairwise"),
     "trained": ("gate", "masks"),
+    "permutations": ("search", "grps", "sort", "same"),
+    "folds": ("auto", "joint", "free"),
+    "ways to choose groups": ("auto", "max-cost"),
+    "kernel scores": ("magnitude", "activation", "taylor", "fisher"),
     "pairwise solvers": ("auto", "lagrangian", "milp", "greedy"),
 }
 LATENCY_MODELS = ("lut", "m5", "m6", "half-edge")
@@ -289,6 +293,62 @@ FREEING: tuple[Option, ...] = (
         default="none",
     ),
 )
+GROUPING: tuple[Option, ...] = (
+    Option(
+        "group_conv",
+        "dense convolutions become grouped ones: G groups wherever G divides both numbers of "
+        "channels; auto: how many is chosen under the budget, together with the channels "
+        "(max-cost: by the published search); or a JSON file of node name: G. Numbers and files "
+        "need no budget",
+        metavar="G|auto|PATH",
+    ),
+    Option("max_per_group", "as many groups as leave N channels in each", whole(1), "N"),
+    Option(
+        "group_perm",
+        f"how channels are put into groups, one of {', '.join(COMPONENTS['permutations'])}: as "
+        "they stand, sorted by weight, the published greedy sort grps{iters=10}, or searched for",
+        metavar="SPEC",
+        default="search",
+    ),
+    Option(
+        "group_fold",
+        f"one of {', '.join(COMPONENTS['folds'])}: joint: one order of channels serves all "
+        "convolutions that share them, and no Gather is left; joint{gathers=N}: at most N of them "
+        "read their inputs in an order of their own, behind a Gather; free: each has its own best "
+        "groups, and a Gather stands where orders differ; auto: joint, unless latency is budgeted",
+        metavar="SPEC",
+        default="auto",
+    ),
+    Option(
+        "group_score",
+        "what a kernel is worth when channels are put into groups, one of "
+        f"{', '.join(COMPONENTS['kernel scores'])}",
+        metavar="SPEC",
+        default="magnitude",
+    ),
+    Option("min_group_width", "keep at least N channels per group", whole(1), "N", default=1),
+    Option("max_groups", "of auto: at most N groups per convolution", whole(1), "N"),
+    Option("depthwise", "auto may choose groups of one channel", bool, default=True),
+    Option(
+        "channels",
+        "channels may be removed; --no-channels leaves the budget to groups and bits",
+        bool,
+        default=True,
+    ),
+    Option(
+        "detect_groups",
+        "convolutions whose weights are 0 off some blocks become grouped ones; loses nothing, "
+        "needs no budget",
+        bool,
+        default=False,
+    ),
+    Option(
+        "detect_dead",
+        "channels that are always 0 are removed; loses nothing, needs no budget",
+        bool,
+        default=False,
+    ),
+)
 IMAGES: tuple[Option, ...] = (
     Option("mean", "of images, per colour", numbers, "M,M,M"),
     Option("std", "of images, per colour", numbers, "S,S,S"),
@@ -312,6 +372,24 @@ RECOVER = Option(
     "auto: least-squares where there is --data",
     metavar="SPEC",
     default="auto",
+)
+QUANTIZE_EXCLUDE = Option(
+    "quantize_exclude",
+    "nodes and weights that stay float, by their names; hyperedge:REGEX means the weights of "
+    "hyperedges; repeatable",
+    metavar="REGEX",
+    many=True,
+)
+QUANTISING: tuple[Option, ...] = (
+    Option(
+        "quantize",
+        "quantise the result: w8a8, w4a8, w4a4, w8a16, weights=int8, weights=int4, with options in "
+        "braces: w8a8{ranges=entropy,rounding=gptq}; a .json or .toml file; auto{choices=4+8}: "
+        "bits of each weight are chosen together with the channels, under --budget bytes=...; or "
+        "none",
+        metavar="RECIPE",
+    ),
+    QUANTIZE_EXCLUDE,
 )
 METRIC = Option(
     "metric",
@@ -365,8 +443,10 @@ SAYING: tuple[Option, ...] = (
 )
 MAIN: Mapping[str, tuple[Option, ...]] = {
     "choosing": CHOOSING,
+    "grouped convolutions": GROUPING,
     "analysis": FREEING,
     "data": (*DATA, RECOVER, *EVALUATION),
+    "quantisation": QUANTISING,
     "proof and measurement": PROVING,
     "output": (OUTPUT, PLAN_OUT, *SAYING),
 }

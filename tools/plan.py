@@ -7,13 +7,23 @@ from pathlib import Path
 
 from prunec.compiler.errors import UsageError
 from prunec.tools.main_job import add_config, add_model, beside, check_targets, decide
-from prunec.tools.options import CHOOSING, DATA, FREEING, RECOVER, RUNNING, SAYING, Option
+from prunec.tools.options import (
+    CHOOSING,
+    DATA,
+    FREEING,
+    GROUPING,
+    RECOVER,
+    RUNNING,
+    SAYING,
+    Option,
+)
 from prunec.tools.render import Console
 from prunec.tools.settings import run_settings
 from prunec.tools.summary import plan_blocks, plan_document
 
 OPTIONS = {
     "choosing": CHOOSING,
+    "grouped convolutions": GROUPING,
     "analysis": FREEING,
     "data": (*DATA, RECOVER, *RUNNING),
     "output": (

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from prunec.compiler.errors import UsageError
 
 if TYPE_CHECKING:
+    from prunec.passes.grouping import Grouping
     from prunec.passes.options import Options, Override
     from prunec.runtime.compile import Settings
     from prunec.runtime.data import DataSpec
@@ -42,6 +43,33 @@ def choosing_options(space: argparse.Namespace, overrides: Mapping[str, Override
         schedule=parse(space.schedule, SCHEDULES, "schedule"),
         multipliers=read_multipliers(space.edge_multipliers) if space.edge_multipliers else {},
         gamma=space.gamma if vars(space).get("kernel_positions") == "per-filter" else None,
+        channels=vars(space).get("channels") is not False,
+        grouping=grouping_of(space),
+    )
+
+
+def grouping_of(space: argparse.Namespace) -> Grouping:
+    """What is said of grouped convolutions; commands without such options say nothing.
+
+    Raises UsageError for what makes no sense, also of a file.
+    """
+    from prunec.passes.grouping import Grouping
+    from prunec.passes.regroup.asked import parse_groups
+
+    known = vars(space)
+    if "group_conv" not in known:
+        return Grouping()
+    return Grouping(
+        conv=None if space.group_conv is None else parse_groups(space.group_conv),
+        perm=space.group_perm,
+        fold=space.group_fold,
+        score=space.group_score,
+        max_per_group=space.max_per_group,
+        min_width=space.min_group_width,
+        max_groups=space.max_groups,
+        depthwise=space.depthwise,
+        detect_groups=space.detect_groups,
+        detect_dead=space.detect_dead,
     )
 
 
@@ -54,7 +82,7 @@ def run_settings(space: argparse.Namespace) -> Settings:
     known = vars(space)
     direct = (
         "verify", "bench", "min_speedup", "strict", "provider", "threads", "profile",
-        "latency_model", "batch", "scores", "save_scores", "recover",
+        "latency_model", "batch", "scores", "save_scores", "recover", "quantize",
     )  # fmt: skip
     data = data_of(space)
     if known.get("recover") not in (None, "auto", "none"):
@@ -67,6 +95,7 @@ def run_settings(space: argparse.Namespace) -> Settings:
         eval_data=eval_data_of(space),
         metrics=metrics_of(known.get("metric") or ()),
         rules=tuple(known.get("rules") or ()),
+        quantize_exclude=tuple(known.get("quantize_exclude") or ()),
         freedom=Freedom(
             **{f.name: bool(known.get(f.name)) for f in fields(Freedom) if f.name != "kernels"},
             kernels=frees_kernels(known.get("kernel_positions") or "none"),
@@ -121,6 +150,10 @@ def components_help() -> str:
     from prunec.passes.criteria import CRITERIA
     from prunec.passes.pairwise import OBJECTIVES, PAIRWISE_SOLVERS
     from prunec.passes.recovery import RECOVERIES
+    from prunec.passes.regroup.choosers import CHOOSERS
+    from prunec.passes.regroup.folds import FOLDS
+    from prunec.passes.regroup.permutations import PERMUTATIONS
+    from prunec.passes.regroup.scores import KERNEL_SCORES
     from prunec.passes.schedules import SCHEDULES
     from prunec.passes.solvers import SOLVERS
     from prunec.passes.trained import TRAINED
@@ -135,6 +168,10 @@ def components_help() -> str:
         ("trained (--by of prunec train)", TRAINED),
         ("schedules (--schedule)", SCHEDULES),
         ("recoveries (--recover)", RECOVERIES),
+        ("ways to choose groups (--group-conv)", CHOOSERS),
+        ("permutations (--group-perm)", PERMUTATIONS),
+        ("folds (--group-fold)", FOLDS),
+        ("kernel scores (--group-score)", KERNEL_SCORES),
     )
     return "\n\n".join(
         f"{title}:\n" + "\n".join(f"  {line}" for line in describe(table).splitlines())

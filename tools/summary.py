@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunec.tools.metric_words import metric_change, metric_label, metric_value
+from prunec.tools.quantised_summary import quantised_blocks
 from prunec.tools.render import Block, Table, duration, quantity
 
 if TYPE_CHECKING:
     from prunec.compiler.diagnostics import Diagnostic
+    from prunec.compiler.grouped import GroupedLayer
     from prunec.compiler.plan import Plan
     from prunec.compiler.recovery import Recovered
+    from prunec.passes.quantize.density import Density
     from prunec.runtime.bench import BenchResult
     from prunec.runtime.report import Report, Result
-    from prunec.runtime.verify import Verification
+    from prunec.runtime.verify import Check, Verification
 
 SHOWN_DIAGNOSTICS = 5
 SHOWN_LAYERS = 5
@@ -60,8 +63,12 @@ def report_blocks(
     measured = list(_measured(report))
     if measured:
         blocks.append(Table(("measured", "dense", "pruned", "change"), measured, _RIGHT))
+    if report.grouped:
+        blocks.append(grouped_table(report.grouped, report.gathers))
     if report.recovery is not None:
         blocks.append(recovery_table(report.recovery, verbose))
+    if report.quantised is not None:
+        blocks += quantised_blocks(report.quantised, verbose)
     if report.verification is not None:
         blocks.append(check_table(report.verification))
     if report.bench is not None and report.bench.fallback:
@@ -94,7 +101,11 @@ def plan_document(
 
 def plan_blocks(plan: Plan, out: Path, diagnostics: Sequence[Diagnostic]) -> list[Block]:
     """What ``prunec plan`` shows."""
+    from prunec.compiler.grouped import gathers_left, grouped_layers
+
     blocks: list[Block] = [cost_table(plan.costs, plan.budget), _lines(_choice(plan))]
+    if plan.groups:
+        blocks.append(grouped_table(grouped_layers(plan), gathers_left(plan)))
     if diagnostics:
         blocks.append(diagnostic_lines(diagnostics))
     return [*blocks, f"plan  {out}"]
@@ -142,8 +153,28 @@ def recovery_table(recovery: Recovered, verbose: bool = False) -> Table:
 
 def check_table(verification: Verification) -> Table:
     """The oracle's checks."""
-    rows = [(c.name, "ok" if c.passed else "FAILED", c.detail) for c in verification.checks]
+    return checks_table(verification.checks)
+
+
+def checks_table(checks: Sequence[Check]) -> Table:
+    """What was checked, and the evidence."""
+    rows = [(c.name, "ok" if c.passed else "FAILED", c.detail) for c in checks]
     return Table(("check", "result", "evidence"), rows)
+
+
+def grouped_table(layers: Sequence[GroupedLayer], gathers: Sequence[str] | None) -> Table:
+    """Groups and kept share of each grouped convolution, and of all; Gathers that are left."""
+    from prunec.compiler.grouped import mean_kept
+
+    rows = [(x.weight, str(x.groups), f"{x.outputs} x {x.inputs}", _share(x.kept)) for x in layers]
+    left = "" if gathers is None else f", {len(gathers)} Gather{'s' * (len(gathers) != 1)} left"
+    rows.append((f"{len(layers)} grouped convolutions{left}", "", "", _share(mean_kept(layers))))
+    header = ("grouped weight", "groups", "outputs x inputs", "kept")
+    return Table(header, rows, frozenset({"groups", "kept"}))
+
+
+def _share(number: float | None) -> str:
+    return "-" if number is None else f"{number:.3f}"
 
 
 def zeroed_text(thinned: Mapping[str, Any]) -> str:
@@ -176,6 +207,10 @@ def _choice(plan: Plan) -> Iterator[tuple[str, str]]:
     thinned = plan.options.get("kernel_positions")
     if isinstance(thinned, dict):
         yield "zeroed", zeroed_text(thinned)
+    if not plan.budget:  # nothing was weighed
+        if "recovery" in plan.components:
+            yield "recovery", plan.components["recovery"]
+        return
     yield "objective", f"{plan.objective:.6g}"
     prover = plan.components.get("proved_by", "")
     by = f" (proven by {prover})" if prover else ""
@@ -210,8 +245,27 @@ def _measured(report: Report) -> Iterator[tuple[str, str, str, str]]:
             if x is not None and y is not None:
                 label = f"{metric_label(name)} of {dense.samples}"
                 yield label, metric_value(name, x), metric_value(name, y), metric_change(name, x, y)
+    if report.density is not None:
+        yield from density_rows(*report.density)
     if report.bench is not None:
         yield _latency(report.bench)
+
+
+def density_rows(dense: Density, made: Density) -> Iterator[tuple[str, str, str, str]]:
+    """Bits of weights and of activations, and what the model scores per megabit of both."""
+    for name, a, b, each in (
+        ("weight bits", dense.weight_bits, made.weight_bits, made.bits_per_weight),
+        ("activation bits", dense.activation_bits, made.activation_bits, made.bits_per_activation),
+    ):
+        change = f"{b / a:.4f} x, {each:.4g} bits each" if a else "-"
+        yield name, f"{a / 1e6:.4g} Mbit", f"{b / 1e6:.4g} Mbit", change
+    if dense.density and made.density is not None:
+        yield (
+            "performance density",
+            f"{dense.density:.4g} /Mbit",
+            f"{made.density:.4g} /Mbit",
+            f"{made.density / dense.density:.2f} x",
+        )
 
 
 def _latency(bench: BenchResult) -> tuple[str, str, str, str]:

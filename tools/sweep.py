@@ -17,6 +17,7 @@ from prunec.tools.options import (
     DATA,
     EVALUATION,
     FREEING,
+    GROUPING,
     RECOVER,
     RUNNING,
     SAYING,
@@ -40,6 +41,7 @@ OPTIONS = {
         replace(option, help=RANGES, metavar="R=A..B:S[,R=V]") if option.key == "budget" else option
         for option in CHOOSING
     ),
+    "grouped convolutions": GROUPING,
     "analysis": FREEING,
     "data": (*DATA, RECOVER, *EVALUATION),
     "proof and measurement": (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 
-from prunec.tools.options import DATA, Option, positive, share, whole
+from prunec.tools.options import DATA, QUANTIZE_EXCLUDE, Option, positive, share, whole
 
 PREFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -187,3 +187,44 @@ TRAINING: tuple[Option, ...] = (
         "checkpoint_steps", "how often, besides after each epoch", whole(1), "N", default=500
     ),
 )  # fmt: skip
+QUANTISING: tuple[Option, ...] = (
+    Option(
+        "quantize",
+        "train the model as its integers will compute, and write those: w8a8, w4a4 ... with "
+        "options in braces, or a .json or .toml file, as of prunec quantize",
+        metavar="RECIPE",
+        file=True,
+    ),
+    QUANTIZE_EXCLUDE,
+    Option(
+        "quantize_scales",
+        "learned{rate=1}: trained with the weights, at so many times their rate; "
+        "running{weight=1}: means of the ranges seen, the calibrated one counting as so many steps",
+        metavar="SPEC",
+        default="learned",
+    ),
+    Option(
+        "quantize_start",
+        "joint: from the first step on; published{weights=0.5,activations=0.05}: after so many "
+        "epochs each",
+        metavar="SPEC",
+        default="joint",
+    ),
+    Option(
+        "quantize_ends",
+        "bits of the first and last layers, where that is more than the recipe says; 0: as it says",
+        whole(0),
+        "N",
+        default=8,
+    ),
+    Option(
+        "quantize_sums",
+        "bits of what additions and pools but no layer with weights read, likewise",
+        whole(0),
+        "N",
+        default=8,
+    ),
+    Option(
+        "quantize_samples", "of the training data, to calibrate with", whole(1), "N", default=512
+    ),
+)

@@ -47,8 +47,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _hint(subject: Subject, plan: Plan, pruned: ir.Model) -> str:
     """What to do where all that is wrong is that weights were changed since."""
     from prunec.runtime.recovery.prove import verify_changed
+    from prunec.runtime.regroup.prove import verify_grouped
 
-    if not verify_changed(subject, plan, pruned).passed:
+    proved = (
+        verify_grouped(subject, plan, pruned, retrained=True)
+        if plan.groups
+        else verify_changed(subject, plan, pruned)
+    )
+    if not proved.passed:
         return ""
     return ": nothing but numbers of float weights differs from slicing; --retrained proves that"
 
@@ -69,7 +75,17 @@ def run(space: argparse.Namespace, console: Console) -> int:
         progress("verifying")
         path = Path(space.pruned)
         retrained = "recovery" in plan.components if space.retrained is None else space.retrained
-        if retrained:
+        if "quantize" in plan.components:
+            from prunec.runtime.quantize.verify import verify_quantised
+
+            result = verify_quantised(subject, plan, pruned, path, seed=space.seed)
+        elif plan.groups:
+            from prunec.runtime.regroup.prove import verify_grouped
+
+            result = verify_grouped(
+                subject, plan, pruned, path, retrained=retrained, seed=space.seed
+            )
+        elif retrained:
             from prunec.runtime.recovery.prove import verify_changed
 
             result = verify_changed(subject, plan, pruned, path, seed=space.seed)

@@ -9,11 +9,14 @@ from prunec.compiler.cost import Linear
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """A parameter: its shape as linear forms, bytes per item, elements per item."""
+    """A parameter: its shape as linear forms, bytes per item, elements per item.
+
+    A part of these where the shape has the count of a dial as another axis.
+    """
 
     shape: tuple[Linear, ...]
     itemsize: float
-    packing: int = 1
+    packing: float = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class Ledger:
     live) whenever more memory is taken.
     """
 
-    multiplications: tuple[tuple[int, tuple[Linear, ...]], ...]
+    multiplications: tuple[tuple[float, tuple[Linear, ...]], ...]
     parameters: tuple[StoredTensor, ...]
     multiplied_by: tuple[str, ...] = ()
     buffers: tuple[StoredTensor, ...] = ()

@@ -36,7 +36,7 @@ class BatchNorm:
     def __call__(self, bench: Bench) -> Recovered:
         """From the inputs to the outputs; the later norms see what the earlier ones became."""
         bench.draw(self.samples)
-        dirty = changed(bench.dense, bench.pruned, bench.graph, bench.mask)
+        dirty = changed(bench.dense, bench.pruned, bench.graph, bench.mask, bench.blocks)
         norms = [n for n in bench.pruned.graph if _is_norm(n, bench) and _input(n) in dirty]
         bench.expect([str(n.outputs[0].name) for n in norms], [_input(n) for n in norms])
         repairs = []

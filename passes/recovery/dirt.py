@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import onnx_ir as ir
 
@@ -12,11 +12,17 @@ from prunec.compiler.recovery import Mask
 from prunec.compiler.walk import bodies, nodes
 
 
-def changed(dense: ir.Model, pruned: ir.Model, graph: Hypergraph, mask: Mask) -> frozenset[str]:
+def changed(
+    dense: ir.Model,
+    pruned: ir.Model,
+    graph: Hypergraph,
+    mask: Mask,
+    masked: Collection[str] = (),
+) -> frozenset[str]:
     """Names of values of the pruned model that need not equal the dense ones at kept channels.
 
     What a node makes is changed where it reads what is, where it sums over channels some of which
-    are gone, or where the node was rewired.
+    are gone, or where the node was rewired. masked: stored tensors of which parts became 0.
     """
     before = {node.name: _read(node) for node in nodes(dense.graph)}
     summed = {
@@ -31,6 +37,7 @@ def changed(dense: ir.Model, pruned: ir.Model, graph: Hypergraph, mask: Mask) ->
         read = _read(node)
         kind = op_key(node)
         loses = node.name in sums and any(name in lossy for name in read)
+        loses = loses or any(name in masked for name in read)
         rewired = before.get(node.name) != read
         if kind != "Constant" and (
             loses or rewired or node.name in graph.inexact or not found.isdisjoint(read)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from prunec.compiler.diagnostics import Diagnostic, Severity
 from prunec.compiler.facts import Facts
@@ -56,11 +57,15 @@ class Use:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Site:
-    """A stored weight with all nodes that multiply it. place: position in the graph of the last."""
+    """A stored weight with all nodes that multiply it. place: position in the graph of the last.
+
+    order: channel of each output where the uses have them in another order (see `blocked`).
+    """
 
     weight: Stored
     uses: tuple[Use, ...]
     place: int
+    order: NDArray[np.int64] | None = None
 
     @property
     def name(self) -> str:

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from prunec.compiler.diagnostics import Diagnostic, Severity
 from prunec.compiler.recovery import Array, Bench, Recovered, Repair
 from prunec.passes.insert import values_by_name
+from prunec.passes.recovery.blocks import blocked
 from prunec.passes.recovery.clipped import behind_clip
 from prunec.passes.recovery.dirt import changed
 from prunec.passes.recovery.moments import FloatArray, Moments
@@ -43,8 +44,12 @@ def sweep(bench: Bench, how: Recipe) -> Recovered:
 
     Each is fitted on inputs that the pruned model computes with all that was solved before it.
     """
-    sites, notes = find_sites(bench.pruned, bench.facts, bench.writable)
-    dirty = changed(bench.dense, bench.pruned, bench.graph, bench.mask)
+    found, notes = find_sites(bench.pruned, bench.facts, bench.writable)
+    sites = tuple(
+        blocked(s, bench.blocks[s.weight.name]) if s.weight.name in bench.blocks else s
+        for s in found
+    )
+    dirty = changed(bench.dense, bench.pruned, bench.graph, bench.mask, bench.blocks)
     targets = _targets(bench, how, sites)
     inside = {name for site in sites for use in site.uses for name in _inside(use)}
     steps: list[Site | Affine] = [
@@ -155,7 +160,7 @@ class _Solver:
         new: dict[str, Array] = {site.weight.name: site.weight.write(stored(line.matrix))}
         if first.slot is not None and prior.intercept:
             old = self.bench.contents(first.slot.name)
-            delta = (line.shift - prior.shift).reshape(-1) * first.slot.gain
+            delta = _by_channel(site, (line.shift - prior.shift).reshape(-1)) * first.slot.gain
             new[first.slot.name] = old.astype(np.float64) + delta.reshape(old.shape)
         self.bench.write(new)
         if narrow and self.how.columns:
@@ -195,6 +200,11 @@ class _Solver:
                     self.uneven.add(site.name)  # and go on: a run has to be taken to its end
                     continue
                 yield rows_of(use, target, batch, self.sampling, narrow), use, batch.held
+
+
+def _by_channel(site: Site, outputs: FloatArray) -> FloatArray:
+    """(M,) numbers of outputs in the order of their channels."""
+    return outputs if site.order is None else outputs[np.argsort(site.order)]
 
 
 def _gain(use: Use, target: Target) -> FloatArray:

@@ -11,13 +11,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from prunec.compiler.errors import ModelError
 from prunec.compiler.latency import CALM
 from prunec.runtime.bench import Runner, without_garbage_collection
 from prunec.runtime.inputs import Feeds, bound_inputs, random_feeds
-from prunec.runtime.latency.slim import MARK, write_marked
+from prunec.runtime.latency.slim import MARK, save_marked, slim, write_marked
 from prunec.runtime.session import Session, make_session
 from prunec.runtime.subject import Subject
 
@@ -112,13 +113,25 @@ def kernel_times(
     rest the lower quartile does. A fused kernel counts with one of the nodes that it replaces.
     probe: kept counts of the model that is the `Probe`.
     """
+    models = [slim(subject, counts) for counts in group]
+    return model_times(subject, models, where, rounds, probe)
+
+
+def model_times(
+    subject: Subject,
+    models: Sequence[ir.Model],
+    where: Where,
+    rounds: int,
+    probe: Sequence[int],
+) -> list[dict[int, float]]:
+    """The same for models that were rewritten from the dense one; these are renamed in place."""
     feeds = _feeds(subject)
     with TemporaryDirectory(prefix="prunec-") as text, ExitStack() as stack:
         small = Probe(subject, probe, where, Path(text))
         sessions: list[Session] = []
-        for k, counts in enumerate(group):
+        for k, model in enumerate(models):
             path = Path(text) / f"{k}.onnx"
-            write_marked(subject, counts, path)
+            save_marked(subject, model, path)
             sessions.append(_session(path, where, Path(text) / f"trace{k}"))
             path.unlink()
         stack.enter_context(without_garbage_collection())

@@ -33,11 +33,15 @@ def slim(subject: Subject, counts: Sequence[int]) -> ir.Model:
 
 
 def write_marked(subject: Subject, counts: Sequence[int], path: Path) -> None:
-    """Write a slim model whose nodes and values carry their position in the dense graph.
+    """Write a slim model whose nodes and values carry their position in the dense graph."""
+    save_marked(subject, slim(subject, counts), path)
+
+
+def save_marked(subject: Subject, model: ir.Model, path: Path) -> None:
+    """Rename the nodes and values of a rewritten model, in place, and write it.
 
     onnxruntime names a fused kernel after one of the nodes or values that it replaces.
     """
-    model = slim(subject, counts)
     position = {
         v.name: k for k, node in enumerate(subject.model.graph) for v in node.outputs if v.name
     }

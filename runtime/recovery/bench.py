@@ -11,6 +11,7 @@ import onnx_ir as ir
 from prunec.compiler.errors import DataError, UsageError
 from prunec.compiler.facts import Facts
 from prunec.compiler.hypergraph import Hypergraph
+from prunec.compiler.partition import Partition
 from prunec.compiler.recovery import Array, Batch, Mask
 from prunec.passes.insert import values_by_name
 from prunec.passes.recovery.storage import store, tensor_of
@@ -36,6 +37,7 @@ class TwoModels:
         writable: Set[str],
         *,
         limit: int,
+        blocks: Mapping[str, Partition] | None = None,
         provider: str = "cpu",
         threads: int = 1,
         progress: Callable[[str], None] = lambda _: None,
@@ -43,6 +45,7 @@ class TwoModels:
         self.progress = progress
         self.subject, self.mask, self._samples = subject, mask, samples
         self.pruned = pruned
+        self.blocks: Mapping[str, Partition] = blocks or {}
         self._writable = writable
         self.written: set[str] = set()
         self._values = values_by_name(pruned.graph)

@@ -43,7 +43,8 @@ def recover(
 ) -> tuple[ir.Model, Recovered]:
     """A copy of `pruned` with other weights, and what was won on held-out samples.
 
-    subject, plan: what `pruned` was made of. Names, nodes, shapes and element types stay. Labels in
+    subject, plan: what `pruned` was made of; where the plan has groups, it is the masked model, and
+    what is 0 off the blocks stays 0. Names, nodes, shapes and element types stay. Labels in
     the data are not looked at. Raises DataError, ModelError, UsageError.
     """
     running = running or Running()
@@ -61,6 +62,7 @@ def recover(
         samples,
         values_by_name(pruned.graph).keys(),
         limit=running.limit_bytes,
+        blocks={name: partition.sliced() for name, partition in plan.groups.items()},
         provider=running.provider,
         threads=running.threads,
         progress=progress,

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from prunec.compiler.errors import VerificationError
+from prunec.compiler.errors import PrunecError, VerificationError
 from prunec.compiler.hypergraph import Hypergraph
 from prunec.compiler.plan import Plan
+from prunec.compiler.problem import FloatArray
 from prunec.frontends.onnx import save
 from prunec.passes.options import Options
-from prunec.passes.pipeline import Choice, limits_of, plan_of
+from prunec.passes.pairwise.importance import Importance
+from prunec.passes.pipeline import Choice, decide, limits_of, plan_of
 from prunec.runtime.accuracy import Accuracy, report_data
 from prunec.runtime.bench import BenchResult
 from prunec.runtime.compile import (
@@ -41,6 +43,7 @@ from prunec.runtime.sweep.work import (
     check,
     check_point,
     decide_point,
+    failure,
     forget,
 )
 from prunec.runtime.sweep.workers import Workers
@@ -120,6 +123,9 @@ class Stages:
         graph, options = self.job.graph, self.job.options
         self.job.progress("scoring")
         found = scored(self.subject, graph, options, self.settings, self.job.progress)
+        if options.grouping.active:
+            self._decide_groups(found.values)
+            return
         whole = Numbers(graph, found.values, options)
         numbers = replace(whole, graph=bare(graph))
         tasks = [(self.limits[k],) for k in self.open]
@@ -132,6 +138,25 @@ class Stages:
                 self._decided(k, decide_point(whole, self.limits[k]) if out_of_reach else result)
                 self._say("choosing", done, len(tasks))
 
+    def _decide_groups(self, values: FloatArray | Importance) -> None:
+        """The same one after the other: how many groups there may be depends on the limits, and
+        blocks are looked for in the sliced model of each point.
+        """
+        from prunec.runtime.grouping import check_company, group_dials, without_dead
+
+        job, options = self.job, self.job.options
+        check_company(options)
+        timed = replace(self.subject, graph=job.graph)
+        for done, k in enumerate(self.open):
+            self._say("choosing", done, len(self.open))
+            limits = self.limits[k]
+            try:
+                dials = group_dials(timed, limits, options, self.settings, job.progress)
+                choice = decide(job.graph, values, limits, options, dials=dials)
+                self._decided(k, without_dead(self.subject, choice, options))
+            except PrunecError as error:
+                self._fail(k, failure(error))
+
     def _decided(self, k: int, result: Choice | Failure) -> None:
         if isinstance(result, Failure):
             self._fail(k, result)
@@ -139,6 +164,11 @@ class Stages:
         job, digest = self.job, self.subject.digest
         plan = plan_of(job.graph, result, self.limits[k], job.options, digest)
         plan = replace(plan, options={**plan.options, **job.record})
+        if job.options.grouping.active:
+            from prunec.runtime.grouping import grouped_plan
+
+            settings = self.settings
+            plan = grouped_plan(self.subject, plan, result, job.options, settings, job.progress)
         self.store.drop(self.points[k].label)
         self._keep(
             k,

@@ -28,6 +28,8 @@ from prunec.passes.pipeline import Choice, decide
 from prunec.runtime.accuracy import Accuracy
 from prunec.runtime.compile import Settings, apply_plan, recovery_of, silent
 from prunec.runtime.data import DataSpec
+from prunec.runtime.finish import finish
+from prunec.runtime.grouped import slicing
 from prunec.runtime.subject import Subject, open_model
 from prunec.runtime.sweep.points import State
 
@@ -138,17 +140,18 @@ def check(subject: Subject, plan: Plan, place: Place) -> Checked | Failure:
         if place.prove:
             from prunec.runtime.verify import verify
 
-            found = verify(subject, plan, pruned)
+            found = verify(subject, slicing(subject, plan), pruned)
             found.require()
+        if place.data is not None or plan.groups:
+            pruned, plan, found = _finished(subject, plan, pruned, found, place)
         if place.data is not None:
-            pruned, plan, found = _recovered(subject, plan, pruned, found, place)
             accuracy = accuracy_of(subject, pruned, place.data, place)
     except VerificationError as error:
         return failure(error)
     return Checked(plan, None if found is None else found.to_dict(), accuracy)
 
 
-def _recovered(
+def _finished(
     subject: Subject, plan: Plan, pruned: ir.Model, found: Verification | None, place: Place
 ) -> tuple[ir.Model, Plan, Verification | None]:
     """The model that the main job would write, with its plan and proof."""
@@ -158,12 +161,10 @@ def _recovered(
         provider=place.provider,
         threads=place.threads,
     )
-    recovery = recovery_of(settings)
-    if recovery is None:
-        return pruned, plan, found
-    from prunec.runtime.recovery.step import recovered
-
-    won = recovered(subject, plan, pruned, recovery, settings, found, silent)
+    recovery = recovery_of(settings) if place.data is not None else None
+    won = finish(subject, plan, pruned, recovery, settings, found, silent)
+    if won.verification is not None:
+        won.verification.require()
     return won.model, won.plan, won.verification
 
 

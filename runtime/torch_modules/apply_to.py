@@ -13,6 +13,7 @@ from prunec.compiler.plan import Plan
 from prunec.frontends.torch import from_torch
 from prunec.runtime.torch_modules.attributes import fit_attributes
 from prunec.runtime.torch_modules.cut import Cut, cut_tensors
+from prunec.runtime.torch_modules.groups import group_convolutions, reordered
 from prunec.runtime.torch_modules.match import matched
 from prunec.runtime.torch_modules.proof import prove
 from prunec.runtime.torch_modules.weights import take_weights
@@ -30,7 +31,8 @@ def apply_to(
     """The module without the channels that the plan removes: a copy unless `in_place`.
 
     Sliced are parameters and buffers, found by the plan's weight names, and attributes that tell
-    sizes: channels, groups, heads. model: the dense model that the plan was made for, where its
+    sizes: channels, groups, heads. Convolutions that the plan groups get their groups, and all
+    channels the order that this needs. model: the dense model that the plan was made for, where its
     weights have other names than the module's: they are then found by their contents.
     example_inputs, a tensor or a tuple: the sliced module runs on them, and must give what the
     pruned model gives in onnxruntime. weights: a pruned model, recovered or fine-tuned, whose
@@ -45,10 +47,12 @@ def apply_to(
         inputs = (inputs,)
     if model is None and inputs is not None:
         model = from_torch(module, inputs)
-    found = matched(plan, module, model)
+    sorted_plan = reordered(plan, model) if plan.groups else plan
+    found = matched(sorted_plan, module, model)
     sliced = copy.deepcopy(module)
     cut: Cut = cut_tensors(sliced, found)
     sliced = fit_attributes(sliced, cut)
+    group_convolutions(sliced, found, plan)
     if inputs is not None:
         assert model is not None
         prove(plan, model, sliced, inputs)

@@ -119,7 +119,7 @@ def _equal(tensor: Tensor, array: NDArray[np.generic]) -> bool:
 
 def _check_fit(name: str, tensor: Tensor, match: Match) -> None:
     for axis, kept in match.slices.items():
-        if axis >= tensor.ndim or (kept and kept[-1] >= tensor.shape[axis]):
+        if axis >= tensor.ndim or max(kept, default=-1) >= tensor.shape[axis]:
             raise PlanError(
                 f"tensor {name!r} is {tuple(tensor.shape)}, the plan keeps index "
                 f"{max(kept, default=0)} of its axis {axis}; the plan was made for another module"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from prunec.compiler.errors import VerificationError, first_line
 from prunec.compiler.plan import Plan
 from prunec.runtime.compile import apply_plan
+from prunec.runtime.grouped import mask_blocks, regrouped
 from prunec.runtime.inputs import Feeds
 from prunec.runtime.session import make_session
 from prunec.runtime.subject import open_model
@@ -24,7 +25,10 @@ TOLERANCE = 1e-4  # of the largest output, as for float32 in the oracle
 def prove(plan: Plan, model: ir.Model, module: nn.Module, inputs: tuple[Any, ...]) -> None:
     """Run both on the inputs. Raises VerificationError; PlanError for a plan of another model."""
     subject = open_model(model, freedom=plan.freedom, rules=plan.rules)
-    session = make_session(apply_plan(subject, plan))
+    pruned = apply_plan(subject, plan)
+    if plan.groups:
+        pruned = regrouped(subject, plan, mask_blocks(plan, pruned)).model
+    session = make_session(pruned)
     given = [x for x in inputs if isinstance(x, Tensor)]
     feeds: Feeds = {
         spec.name: np.asarray(to_array(x)) for spec, x in zip(session.inputs, given, strict=True)

@@ -4,34 +4,42 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx_ir as ir
+from torch import Tensor
 
 from prunec.compiler.errors import DataError, TrainingError
 from prunec.compiler.plan import Plan
 from prunec.frontends.digest import graph_digest
 from prunec.frontends.onnx import load, save
 from prunec.runtime.data import DataSpec
+from prunec.runtime.grouped import moved_axes
 from prunec.runtime.inputs import InputSpec, model_inputs
 from prunec.runtime.stage import staged, write_text
 from prunec.runtime.subject import Source, open_model
 from prunec.runtime.torch_view import TorchView, torch_view
 from prunec.runtime.training.augment import augmenter, parse_augmentations
-from prunec.runtime.training.batch import Batch
+from prunec.runtime.training.aware import Aware
+from prunec.runtime.training.batch import Batch, Shard
+from prunec.runtime.training.calibration import enough
 from prunec.runtime.training.checked import CheckedLabels
+from prunec.runtime.training.conversion import Conversion, in_opset
 from prunec.runtime.training.evaluate import Judge, judge_of
 from prunec.runtime.training.fit import Extras, fit
 from prunec.runtime.training.history import Epoch, History
-from prunec.runtime.training.losses import Feature, Objective, flat_logits
+from prunec.runtime.training.hooks import OnStep, Stateful
+from prunec.runtime.training.losses import Feature, Loss, Objective, flat_logits
 from prunec.runtime.training.machine import Machine
+from prunec.runtime.training.optimizers import Group
 from prunec.runtime.training.pairing import (
     check_inputs,
     find_features,
     own_outputs,
     paired_outputs,
+    require_same_groups,
 )
 from prunec.runtime.training.reading import Divided, Reading, divided, first_batch
 from prunec.runtime.training.samples import Samples
@@ -114,8 +122,11 @@ def finetune(
     recipe: Recipe,
     settings: TrainSettings,
     watcher: Watcher | None = None,
+    aware: Aware | None = None,
 ) -> FineTuned:
     """Train the model's weights; everything else of it stays as it is.
+
+    aware: train it as its quantised form computes; the result is that.
 
     Raises PrunecError; where training diverged after an epoch that made the model better, the
     result is that and `diverged` says so.
@@ -124,21 +135,24 @@ def finetune(
     chain = parse_augmentations(recipe.augment)
     watcher.progress("reading models and data")
     machine = Machine(settings)
-    pair = _Pair(work)
+    pair = _Pair(work, aware)
     settings, inputs, notes = _batches(pair, settings)
     data = _divided(work, recipe, settings, inputs)
     objective, classes = _objective(pair, work, recipe, settings, data)
+    lesson = _lesson(pair, objective, data, settings, aware)
     extras = Extras(
         augment=augmenter(chain, inputs) if chain else None,
         on_epoch=watcher.on_epoch if machine.first else lambda epoch: None,
-        identity=(recipe, work.data, work.evaluation, pair.digest),
+        identity=(recipe, work.data, work.evaluation, pair.digest, *lesson.identity),
+        stateful=lesson.stateful,
         progress=watcher.progress,
     )
-    train, held_out = _judged(data, objective, classes, pair.student)
+    train, held_out = _judged(data, objective, classes, lesson.run)
     diverged = None
     try:
         history = fit(
-            pair.student, train, objective, settings,
+            pair.student, train, lesson.loss, settings,
+            extra_parameters=lesson.groups, on_step=lesson.on_step,
             held_out=held_out, extras=extras, machine=machine,
         )  # fmt: skip
     except TrainingError as error:
@@ -146,8 +160,41 @@ def finetune(
             raise
         assert isinstance(error.history, History)
         diverged, history = error, error.history
-    model = pair.student.to_model()
-    return FineTuned(model, history, objective.labels, notes, diverged, machine.first)
+    model, more = lesson.result()
+    return FineTuned(model, history, objective.labels, notes + more, diverged, machine.first)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lesson:
+    """What is minimised and judged, and what the trained model is; see `Extras` and `fit`."""
+
+    loss: Loss
+    run: Callable[..., Mapping[str, Tensor]]
+    result: Callable[[], tuple[ir.Model, tuple[str, ...]]]
+    groups: tuple[Group, ...] = ()
+    on_step: OnStep | None = None
+    stateful: Mapping[str, Stateful] = field(default_factory=dict)
+    identity: tuple[object, ...] = ()
+
+
+def _lesson(
+    pair: _Pair, objective: Objective, data: Divided, settings: TrainSettings, aware: Aware | None
+) -> _Lesson:
+    student = pair.student
+    if aware is None:
+        return _Lesson(objective, student, lambda: (student.to_model(), ()))
+    batches = enough(data.train.epoch(1, Shard()), aware.samples)
+    made = Conversion(student, pair.source, objective, aware, batches)
+    first = first_batch(data.train).feeds
+    return _Lesson(
+        loss=made.loss,
+        run=made.judged,
+        result=lambda: made.result(first),
+        groups=made.loss.groups(settings.rate),
+        on_step=made.on_step(settings.epochs),
+        stateful={"clock": made.loss.clock},
+        identity=aware.identity,
+    )
 
 
 @dataclass(slots=True, eq=False)
@@ -155,6 +202,7 @@ class _Pair:
     """Student and teacher as views, and what fits between them."""
 
     work: Work
+    aware: Aware | None = None
     source: ir.Model = field(init=False)
     dense: ir.Model | None = field(init=False)
     student: TorchView = field(init=False)
@@ -163,6 +211,8 @@ class _Pair:
 
     def __post_init__(self) -> None:
         self.source = load(self.work.model)
+        if self.aware is not None:
+            self.source = in_opset(self.source, self.aware)
         self.dense = None if self.work.teacher is None else load(self.work.teacher)
         self.outputs = own_outputs(self.source)
         if self.dense is not None:
@@ -271,7 +321,10 @@ def _features(pair: _Pair, work: Work, recipe: Recipe, first: Batch) -> Sequence
     subject = None if plan is None else open_model(
         work.teacher, freedom=plan.freedom, rules=plan.rules
     )  # fmt: skip
-    return find_features(recipe.features, shapes[0], shapes[1], subject, plan)
+    if subject is None or plan is None:
+        require_same_groups(pair.dense, pair.source)
+    moved = {} if subject is None or plan is None else moved_axes(subject, plan)
+    return find_features(recipe.features, shapes[0], shapes[1], subject, plan, moved)
 
 
 def _computed(model: ir.Model) -> set[str]:
@@ -279,7 +332,7 @@ def _computed(model: ir.Model) -> set[str]:
 
 
 def _judged(
-    data: Divided, objective: Objective, classes: int, student: TorchView
+    data: Divided, objective: Objective, classes: int, run: Callable[..., Mapping[str, Tensor]]
 ) -> tuple[Samples, tuple[Samples, Judge] | None]:
     """The samples with their labels checked, where labels have a say."""
     parts: list[Samples | None] = [data.train, data.held_out]
@@ -288,4 +341,4 @@ def _judged(
         parts = [p and CheckedLabels(p, classes, n) for p, n in zip(parts, named, strict=True)]
     train, held_out = parts
     assert train is not None
-    return train, None if held_out is None else (held_out, judge_of(objective, student))
+    return train, None if held_out is None else (held_out, judge_of(objective, run))

@@ -7,8 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
+from prunec.compiler.constants import attribute
 from prunec.compiler.errors import ModelError, UsageError
+from prunec.compiler.hypergraph import Axis
 from prunec.compiler.ops import op_key
 from prunec.compiler.plan import Plan
 from prunec.compiler.spec import suggest
@@ -81,17 +84,30 @@ def _alike(theirs: Shape | None, own: Shape | None) -> bool:
     )
 
 
+def require_same_groups(teacher: ir.Model, student: ir.Model) -> None:
+    """Raise UsageError where convolutions got groups: channels may be in another order since."""
+    theirs = {n.name: attribute(n, "group", 1) for n in teacher.graph if op_key(n) == "Conv"}
+    for node in student.graph:
+        if node.name in theirs and attribute(node, "group", 1) != theirs[node.name]:
+            raise UsageError(
+                f"{node.name} has other groups than in the teacher, so the channels of --features "
+                "may be in another order; give --plan"
+            )
+
+
 def find_features(
     patterns: Iterable[str],
     teacher: Shapes,
     student: Shapes,
     dense: Subject | None,
     plan: Plan | None,
+    moved: Mapping[Axis, NDArray[np.int64]] | None = None,
 ) -> list[Feature]:
     """Values of both graphs whose names match, sliced to what the plan keeps.
 
-    teacher, student: shapes of the values of floats that each graph computes. Raises UsageError
-    where a pattern matches nothing that can be compared.
+    teacher, student: shapes of the values of floats that each graph computes. moved: of axes whose
+    channels are in another order since they were sliced, which of them stands where. Raises
+    UsageError where a pattern matches nothing that can be compared.
     """
     mask = plan.mask(dense.graph) if plan is not None and dense is not None else None
     found: dict[str, Feature] = {}
@@ -101,7 +117,8 @@ def find_features(
         except re.error as error:
             raise UsageError(f"--features {text!r} is not a regular expression: {error}") from error
         names = [n for n in student if n in teacher and pattern.search(n)]
-        kept = {n: _kept(n, teacher[n], student[n], dense, mask) for n in names}
+        order = moved or {}
+        kept = {n: _kept(n, teacher[n], student[n], dense, mask, order) for n in names}
         usable = {n: Feature(n, n, axes) for n, axes in kept.items() if axes is not None}
         if not usable:
             why = (
@@ -120,13 +137,17 @@ def _kept(
     pruned: tuple[int, ...],
     subject: Subject | None,
     mask: np.ndarray | None,
+    moved: Mapping[Axis, NDArray[np.int64]],
 ) -> dict[int, tuple[int, ...]] | None:
     """Axis -> positions to take of the dense value; None where the two cannot be compared."""
     if len(dense) != len(pruned):
         return None
     kept: dict[int, tuple[int, ...]] = {}
     for axis, (many, few) in enumerate(zip(dense, pruned, strict=True)):
+        take = moved.get((name, axis))
         if many == few:
+            if take is not None:
+                kept[axis] = tuple(take.tolist())
             continue
         groups = None if subject is None else subject.graph.axes.get((name, axis))
         if groups is None or mask is None or len(groups) != many:
@@ -134,5 +155,5 @@ def _kept(
         positions = np.flatnonzero(mask[groups])
         if len(positions) != few:
             return None
-        kept[axis] = tuple(int(p) for p in positions)
+        kept[axis] = tuple((positions if take is None else positions[take]).tolist())
     return kept

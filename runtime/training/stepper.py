@@ -56,8 +56,8 @@ class Stepper:
     ) -> None:
         self.plain, self.settings, self.machine = student, settings, machine
         view = student.view
-        trained = {name for name, _ in view.named_parameters()}
-        state = view.state_dict(keep_vars=True)
+        trained = {name for name, _ in student.named_parameters(remove_duplicate=False)}
+        state = student.state_dict(keep_vars=True)
         self.parameters = [p for p in student.parameters() if p.requires_grad]
         student.to(machine.device)
         self.statistics = [name for name in state if name not in trained]
@@ -90,9 +90,9 @@ class Stepper:
         return terms
 
     def _share_statistics(self) -> None:
-        """Running statistics of norms are the mean over the processes, each of which saw others."""
+        """Running statistics are the mean over the processes, each of which saw other samples."""
         if self.machine.shard.world > 1:
-            state = self.plain.view.state_dict(keep_vars=True)
+            state = self.plain.state_dict(keep_vars=True)
             self.machine.average([state[name] for name in self.statistics])
 
     def _backward(self, batch: Batch, parts: int) -> dict[str, Tensor]:

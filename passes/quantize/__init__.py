@@ -1,0 +1,1 @@
+"""Quantisation: which integers tensors take."""

@@ -1,0 +1,1 @@
+"""Grouped convolutions: which channels form blocks, and the model rewritten so."""

@@ -1,0 +1,1 @@
+"""Quantisation of a slim model: calibration, integers, QDQ nodes and their proof."""

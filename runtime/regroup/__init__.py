@@ -1,0 +1,1 @@
+"""Grouped convolutions: the step of a compile, and its proof."""
