@@ -32,6 +32,7 @@ FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "options": dict,
     "versions": dict,
 }
+MOST_CHANNELS = 1 << 24  # of an axis: what a plan claims beyond is not even held in memory
 OPTIONAL: Mapping[str, type | tuple[type, ...]] = {"prices": dict, "groups": dict, "bits": dict}
 
 
@@ -292,6 +293,8 @@ def _partition(name: str, value: object) -> Partition:
     sides = {side: _field(path, value, side) for side in ("outputs", "inputs")}
     rows = _integer(f"{path}.outputs.size", _field(f"{path}.outputs", sides["outputs"], "size"))
     columns = _integer(f"{path}.inputs.size", _field(f"{path}.inputs", sides["inputs"], "size"))
+    if max(rows, columns) > MOST_CHANNELS:
+        raise PlanError(f"{path}: no axis has {max(rows, columns)} channels")
     try:
         return Partition.of(
             _group_ids(f"{path}.outputs", sides["outputs"], rows),

@@ -16,10 +16,10 @@ class Grouping:
 
     conv: how many: G for every convolution that it divides, node or weight name -> G, the
     specification of one of CHOOSERS ("auto"), which chooses under the budget, or None. perm: how
-    channels are put into blocks, of PERMUTATIONS. fold: of FOLDS: joint, one order of channels serves
-    all convolutions that share them, so that no Gather is left but what its options allow; free,
-    every convolution has its own best blocks; auto: joint, unless latency is budgeted or perm is no
-    search. score: what a kernel
+    channels are put into blocks, of PERMUTATIONS. fold: of FOLDS: joint, one order of channels
+    serves all convolutions that share them, so that no Gather is left but what its options allow;
+    free, every convolution has its own best blocks; auto: joint, unless latency is budgeted or perm
+    is no search. score: what a kernel
     is worth, of KERNEL_SCORES. max_per_group: channels in a group at most; says G where conv is
     None. min_width: channels in a group at least. max_groups: at most. depthwise: whether a group
     may be one channel. detect_groups: convolutions whose weights are 0 off some blocks become

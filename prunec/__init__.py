@@ -50,12 +50,14 @@ if TYPE_CHECKING:
     from prunec.runtime.sweep.stages import SweepSettings
     from prunec.runtime.sweep.workers import Workers
     from prunec.runtime.torch_view import TorchView
+    from prunec.runtime.training.aware import Aware
     from prunec.runtime.training.settings import Recipe, TrainSettings
     from prunec.runtime.verify import Verification
 
 # Loaded on first use: `import prunec` and `prunec --help` start without numpy.
 _HOME = {
     "Accuracy": "prunec.runtime.accuracy",
+    "Aware": "prunec.runtime.training.aware",
     "Coverage": "prunec.compiler.coverage",
     "DataSpec": "prunec.runtime.data",
     "Diagnostic": "prunec.compiler.diagnostics",
@@ -101,6 +103,7 @@ _HOME = {
 
 __all__ = [
     "Accuracy",
+    "Aware",
     "Coverage",
     "DataSpec",
     "Diagnostic",

@@ -561,6 +561,7 @@ def train(
     training: TrainSettings | None = None,
     options: Options | None = None,
     settings: Settings | None = None,
+    quantize: str | Aware | None = None,
     output: str | Path | None = None,
     save_trained: str | Path | None = None,
     progress: Callable[[str], None] = lambda text: None,
@@ -569,14 +570,18 @@ def train(
 
     by: a row of the components "trained", with options: ``"gate{ramp=0.5}"``,
     ``"masks{schedule=stepwise}"``. recipe, training: what the weights learn, and how, beside the
-    dense model's outputs. options: how the solver chooses in the end (align, keep ...). output:
-    also write the pruned model there, with the plan beside it; save_trained: the dense model with
-    the trained weights, which the plan belongs to. Needs ``prunec[train]``. Raises PrunecError.
+    dense model's outputs. options: how the solver chooses in the end (align, keep ...). quantize: a
+    recipe such as "w4a4", or an `Aware`: round weights and activations while channels close; the
+    pruned model is quantised, with the scales of the training. output: also write the pruned model
+    there, with the plan beside it; save_trained: the dense model with the trained weights, which
+    the plan belongs to. Needs ``prunec[train]``. Raises PrunecError.
     """
     try:
+        from prunec.passes.quantize.recipe import parse_recipe
         from prunec.passes.trained import TRAINED
         from prunec.runtime.gates.train import Lesson, Lookout, Targets
         from prunec.runtime.gates.train import train as run
+        from prunec.runtime.training.aware import Aware
         from prunec.runtime.training.settings import Recipe, TrainSettings
     except ImportError as error:
         raise MissingDependencyError(
@@ -590,6 +595,7 @@ def train(
         training=training or TrainSettings(),
         options=options or Options(),
         settings=settings,
+        aware=Aware(parse_recipe(quantize)) if isinstance(quantize, str) else quantize,
     )
     out = None if output is None else Path(output)
     beside = None if out is None else plan_path(out)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from prunec.compiler.recovery import Recovery
     from prunec.passes.gates.goal import Goal
     from prunec.passes.quantize.recipe import Recipe as QuantisingRecipe
+    from prunec.passes.quantize.trained import Trained
     from prunec.runtime.accuracy import Accuracy
     from prunec.runtime.bench import BenchResult
     from prunec.runtime.data import DataSpec
@@ -71,7 +72,7 @@ class Settings:
     component or its specification; auto: by least squares where there is data; none. accuracy:
     whether to measure it where that can be done. quantize: a recipe for after all that, or its
     text; None for what the plan says, "none" for none. quantize_exclude: patterns of what stays
-    float.
+    float. trained: the scales for it that training found, of the dense model.
     """
 
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -96,6 +97,7 @@ class Settings:
     accuracy: bool = True
     quantize: str | QuantisingRecipe | None = None
     quantize_exclude: tuple[str, ...] = ()
+    trained: Trained | None = None
 
 
 def calibrate(

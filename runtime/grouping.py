@@ -89,9 +89,10 @@ def group_dials(
     from prunec.runtime.latency.group_times import timed_dials
     from prunec.runtime.latency.kernels import Where
 
+    gathered = not isinstance(fold, Joint) or fold.gathers > 0
     where = Where(settings.provider, settings.threads)
     bound = at_batch(subject, settings.batch, settings.rules)
-    return timed_dials(bound, dials, where, progress, gathered=not joint or fold.gathers > 0)
+    return timed_dials(bound, dials, where, progress, gathered)
 
 
 def without_dead(subject: Subject, choice: Choice, options: Options) -> Choice:

@@ -119,7 +119,7 @@ def _run(words: list[str], console: Console) -> int:
     if "config" in space:
         from prunec.tools.config import merge_config
 
-        space.overrides = merge_config(space, space.config)
+        space.overrides = merge_config(space, space.config, command.OPTIONS)
     settle(space, (option for group in command.OPTIONS.values() for option in group))
     console.json, console.quiet = bool(space.json), bool(space.quiet)
     console.verbose = space.verbose

@@ -1,4 +1,4 @@
-"""The configuration file: every option of the main job by its key, and settings per hyperedge."""
+"""The configuration file: options of the commands by their keys, and settings per hyperedge."""
 
 from __future__ import annotations
 
@@ -10,25 +10,33 @@ from typing import TYPE_CHECKING, Any
 from prunec.compiler.errors import UsageError
 from prunec.compiler.spec import suggest
 from prunec.tools.options import MAIN, Option
+from prunec.tools.training_options import LEARNING, QUANTISING, SOURCES, TRAINING
 
 if TYPE_CHECKING:
     from prunec.passes.options import Override
 
+Groups = Mapping[str, tuple[Option, ...]]
+FILES = (".json", ".toml")  # of options that take a specification or the name of a file
 OVERRIDE_KEYS: Mapping[str, type] = {"align": int, "min_keep": int, "keep": bool}
 
 
-def merge_config(space: argparse.Namespace, path: str | None) -> dict[str, Override]:
+def merge_config(
+    space: argparse.Namespace, path: str | None, options: Groups | None = None
+) -> dict[str, Override]:
     """Fill what the command line leaves open from a file; the overrides per hyperedge.
 
-    Keys that belong to options which this command does not have are accepted and ignored: one file
-    serves several commands. File names in it are relative to its folder. Raises UsageError.
+    options: those of the command, by group; they decide what a key means that several commands
+    have. Keys of the main job and of training that this command does not have are accepted and
+    ignored: one file serves several commands. File names in it are relative to its folder. Raises
+    UsageError.
     """
     if path is None:
         return {}
     file = Path(path)
     table = _read(file)
     overrides = _overrides(file, table.pop("hyperedges", {}))
-    known = {option.key: option for group in MAIN.values() for option in group}
+    groups = (*MAIN.values(), SOURCES, LEARNING, TRAINING, QUANTISING, *(options or {}).values())
+    known = {option.key: option for group in groups for option in group}
     for written, value in table.items():
         key = written.replace("-", "_")
         if key not in known:
@@ -66,7 +74,7 @@ def _convert(file: Path, written: str, option: Option, value: object) -> object:
     if isinstance(value, list):
         value = ",".join(str(_text(where, item)) for item in value)
     converted = _one(where, option, value)
-    if option.file or str(converted).endswith(".json"):
+    if option.file or str(converted).endswith(FILES):
         return _beside(file, str(converted))
     return converted
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunec.compiler.errors import MissingDependencyError, OutputError, UsageError
 from prunec.compiler.spec import parse
-from prunec.tools.main_job import add_model, beside, check_targets
+from prunec.tools.main_job import add_config, add_model, beside, check_targets
 from prunec.tools.options import SAYING, Option
 from prunec.tools.render import Block, Console, Table
 from prunec.tools.training_options import LEARNING, QUANTISING, SOURCES, TRAINING
@@ -47,6 +47,7 @@ DIVERGED = 1
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add_model(parser)
+    add_config(parser)
 
 
 def run(space: argparse.Namespace, console: Console) -> int:
@@ -60,7 +61,7 @@ def run(space: argparse.Namespace, console: Console) -> int:
     model = Path(space.model)
     out = Path(space.output) if space.output else beside(model, ".finetuned.onnx")
     settings, recipe, work = train_settings(space), recipe_of(space), _work(space)
-    aware = _aware(space)
+    aware = aware_of(space)
     finetune, Watcher, files = _runtime()
     targets = [out, *files(out)]
     check_targets(model, *targets)
@@ -77,7 +78,7 @@ def run(space: argparse.Namespace, console: Console) -> int:
         draw, missing = _drawer() if space.plot else (None, "")
         found.save(out, draw)
     console.result(
-        lambda: _document(found, model, out, recipe, settings) | _said(aware),
+        lambda: _document(found, model, out, recipe, settings) | told_of(aware),
         [_table(found.history), *found.notes, *([missing] if missing else []), f"model  {out}"],
     )
     if found.diverged is not None and first:
@@ -133,7 +134,7 @@ def recipe_of(space: argparse.Namespace) -> Recipe:
     )
 
 
-def _aware(space: argparse.Namespace) -> Aware | None:
+def aware_of(space: argparse.Namespace) -> Aware | None:
     """How the model is quantised while it is trained, or None. Raises UsageError."""
     if space.quantize is None:
         return None
@@ -152,8 +153,8 @@ def _aware(space: argparse.Namespace) -> Aware | None:
     )
 
 
-def _said(aware: Aware | None) -> dict[str, Any]:
-    """What `_aware` chose, for --json."""
+def told_of(aware: Aware | None) -> dict[str, Any]:
+    """What `aware_of` chose, for --json."""
     if aware is None:
         return {}
     from prunec.compiler.spec import render

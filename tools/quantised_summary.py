@@ -52,14 +52,16 @@ def quantised_blocks(report: QuantisationReport, verbose: bool = False) -> list[
 
 
 def _lines(report: QuantisationReport) -> Iterator[tuple[str, str]]:
+    biases = ", biases corrected" if report.correction else ""
     ranges = f"ranges by {report.ranges}, " if report.activation_bits else ""
-    yield "recipe", f"{report.recipe} ({ranges}rounding by {report.rounding})"
+    yield "recipe", f"{report.recipe} ({ranges}rounding by {report.rounding}{biases})"
     norms = f"; {report.norms} norms folded into layers" if report.norms else ""
     yield "integers", f"{_counts(report.nodes)}{norms}"
     yield "weight bits", _bits(report.weight_bits, "weights")
     if report.activation_bits:
         text = _bits(report.activation_bits, "values")
-        yield "activation bits", f"{text}, calibrated with {report.samples} samples"
+        source = f"calibrated with {report.samples} samples" if report.samples else "scales trained"
+        yield "activation bits", f"{text}, {source}"
     else:
         yield "activation bits", "float"
     if report.size is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunec.compiler.errors import MissingDependencyError, UsageError
 from prunec.compiler.spec import parse
-from prunec.tools.finetune import recipe_of, train_settings
+from prunec.tools.finetune import aware_of, recipe_of, told_of, train_settings
 from prunec.tools.main_job import add_config, add_model, analyse, beside, check_targets
 from prunec.tools.options import (
     CHOOSING,
@@ -27,7 +27,7 @@ from prunec.tools.options import (
 from prunec.tools.render import Console
 from prunec.tools.settings import choosing_options, run_settings
 from prunec.tools.summary import report_blocks, report_document
-from prunec.tools.training_options import LEARNING, SOURCES, TRAINING
+from prunec.tools.training_options import LEARNING, QUANTISING, SOURCES, TRAINING
 
 if TYPE_CHECKING:
     from prunec.runtime.gates.train import Pruned
@@ -70,6 +70,7 @@ OPTIONS: Mapping[str, tuple[Option, ...]] = {
     "data": tuple(o for o in SOURCES if o.key not in _NOT_READ),
     "what is learned": tuple(o for o in LEARNING if o.key not in _NOT_LEARNED),
     "training": TRAINING,
+    "quantised training": QUANTISING,
     "accuracy": EVALUATION,
     "proof and measurement": tuple(o for o in PROVING if o.key not in _TWICE),
     "output": (OUTPUT, PLAN_OUT, TRAINED_OUT, *SAYING),
@@ -103,7 +104,10 @@ def run(space: argparse.Namespace, console: Console) -> int:
         recipe=recipe_of(space),
         training=train_settings(space),
         options=choosing_options(space, space.overrides),
-        settings=replace(run_settings(space), threads=space.threads or 1, batch=None),
+        settings=replace(
+            run_settings(space), threads=space.threads or 1, batch=None, quantize=None
+        ),
+        aware=aware_of(space),
     )
     first = _is_first()
     console.quiet |= not first
@@ -125,6 +129,7 @@ def run(space: argparse.Namespace, console: Console) -> int:
             **report_document(model, result, out, plan_out),
             "trained": str(trained),
             "training": {**dict(found.record), **found.history.to_dict()},
+            **told_of(lesson.aware),
         },
         [_reached(found), *report_blocks(result, out, plan_out), f"trained  {trained}"],
     )

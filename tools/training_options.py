@@ -193,7 +193,6 @@ QUANTISING: tuple[Option, ...] = (
         "train the model as its integers will compute, and write those: w8a8, w4a4 ... with "
         "options in braces, or a .json or .toml file, as of prunec quantize",
         metavar="RECIPE",
-        file=True,
     ),
     QUANTIZE_EXCLUDE,
     Option(

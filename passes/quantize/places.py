@@ -19,6 +19,7 @@ from prunec.passes.quantize.recipe import Recipe
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float16))
 SINGLE = np.dtype(np.float32)
+BRAIN = ir.DataType.BFLOAT16.numpy()
 ARRIVED = "it arrived quantised"
 INTEGER_OPS = frozenset({"DequantizeLinear", "QuantizeLinear"})
 Edges = Mapping[str, Sequence[str]]
@@ -109,7 +110,8 @@ class _Survey:
     def run(self) -> Places:
         graph = list(self.model.graph)
         layers = [n for n in graph if self._multiplies(n)]
-        first, last = ends(self.model.graph, layers)
+        recurrent = [n for n in graph if op_key(n) in RECURRENT]
+        first, last = ends(self.model.graph, [*layers, *recurrent])
         self.read = read_by_layers(self.model.graph, layers)
         skipped = [("first layer", first)] * (not self.recipe.first)
         skipped += [("last layer", last)] * (not self.recipe.last)
@@ -138,7 +140,8 @@ class _Survey:
     def _visit(self, node: ir.Node, row: Row, why: str) -> None:
         """Enter a node, or the reason why it stays float."""
         kind = self.facts.dtypes.get(str(node.outputs[0].name))
-        if str(node.name) in self.fused or (kind is not None and kind.kind != "f"):
+        floats = kind is None or kind.kind == "f" or kind == BRAIN
+        if str(node.name) in self.fused or not floats:
             return  # part of the layer before it, or arithmetic of shapes
         visit: Callable[[ir.Node, Row], str] = {
             Kind.MULTIPLIES: self._layer,

@@ -51,11 +51,11 @@ class Recipe:
     quantisers, as specifications. ranges, rounding: of activations, of weights; `auto`: by their
     bits, see `range_text` and `rounding_text`. channels: each output channel of a weight has a
     scale of its own. block: so many consecutive inputs share a scale, 0 for all. correction: biases
-    take up the mean error of what rounding moved. first, last: whether layers that read inputs, and
-    those that make outputs, are quantised. products: MatMul of two activations too. kernels: 4-bit
-    codes are laid out so that the 8-bit kernels of onnxruntime run them; False: in the ONNX types
-    of 4 bits all the way. exclude: patterns of what stays float. rules: the first that matches
-    counts.
+    take up the mean error of what rounding moved; None: by the bits, as `rounding`. first, last:
+    whether layers that read inputs, and those that make outputs, are quantised. products: MatMul of
+    two activations too. kernels: 4-bit codes are laid out so that the 8-bit kernels of onnxruntime
+    run them; False: in the ONNX types of 4 bits all the way. exclude: patterns of what stays float.
+    rules: the first that matches counts.
     """
 
     bits: int = 8
@@ -66,7 +66,7 @@ class Recipe:
     rounding: str = BY_BITS
     channels: bool = True
     block: int = 0
-    correction: bool = False
+    correction: bool | None = None
     first: bool = True
     last: bool = True
     products: bool = False
@@ -105,8 +105,7 @@ class Recipe:
         """What finds ranges; of `auto` the least squared error where any value has few bits."""
         if self.ranges != BY_BITS:
             return self.ranges
-        asked = (self.activation_bits, *(rule.activations for rule in self.rules))
-        return "mse" if _narrow(asked) else "minmax"
+        return "mse" if _narrow(self._asked_activations) else "minmax"
 
     @property
     def rounding_text(self) -> str:
@@ -120,23 +119,44 @@ class Recipe:
         return "gptq" if by_data else "nearest"
 
     @property
+    def _asked_activations(self) -> tuple[int | None, ...]:
+        return (self.activation_bits, *(rule.activations for rule in self.rules))
+
+    @property
     def _narrow_weights(self) -> bool:
         return _narrow((self.bits, *(rule.weights for rule in self.rules)))
 
     @property
     def nearest(self) -> bool:
         """Whether every weight is to be within half a step of its float one."""
-        return self.rounding_text == "nearest" and not self.correction
+        return self.rounding_text == "nearest" and not self.corrects
+
+    @property
+    def corrects(self) -> bool:
+        """Whether biases take up mean errors; by default where anything has few bits."""
+        if self.correction is not None:
+            return self.correction
+        return self.activation_bits is not None and (
+            self._narrow_weights or _narrow(self._asked_activations)
+        )
 
     def with_data(self) -> Recipe:
         """What `auto` is where there is data: weights of few bits are rounded by it."""
-        by_data = self.rounding == BY_BITS and self._narrow_weights
-        return replace(self, rounding="gptq") if by_data and self.activation_bits is None else self
+        if self.activation_bits is not None or not self._narrow_weights:
+            return self
+        rounding = "gptq" if self.rounding == BY_BITS else self.rounding
+        correction = self.correction is None or self.correction
+        return replace(self, rounding=rounding, correction=correction)
 
     @property
     def needs_data(self) -> bool:
         """Whether calibration data is read."""
-        return self.activation_bits is not None or self.parts()[3].needs_data or self.correction
+        return self.activation_bits is not None or self.parts()[3].needs_data or self.corrects
+
+    def as_trained(self) -> Recipe:
+        """What `auto` is where training has settled all: its integers are the nearest ones."""
+        rounding = "nearest" if self.rounding == BY_BITS else self.rounding
+        return replace(self, rounding=rounding, correction=bool(self.correction))
 
     def rule_for(self, names: Sequence[str]) -> Rule | None:
         """The first rule that one of the names matches."""
@@ -227,7 +247,7 @@ def _known(key: str, where: str) -> None:
 def _converted(key: str, value: Any, where: str) -> Any:
     """The value of an option in the type of its field, from text or from a file."""
     hint = typing.get_type_hints(Recipe)[key]
-    if hint is bool:
+    if hint in (bool, bool | None):
         if isinstance(value, str) and value.lower() in ("true", "false"):
             return value.lower() == "true"
         if not isinstance(value, bool):

@@ -2,9 +2,9 @@
 
 What weights keep in sum is linear in the order of one hyperedge while the others stay: to find it
 is an assignment. So orders are improved in turn (block-coordinate ascent), from several starts, and
-restarted from shaken orders. Blocks of such orders fold without any Gather. With equal numbers of
-groups everywhere, though, streams of channels never mix: some convolutions may be given inputs in an
-order of their own (`own_inputs.py`), for one Gather each.
+restarted from shaken orders. Blocks of such orders fold without any Gather. With equal
+numbers of groups everywhere, though, streams of channels never mix: some convolutions may be given
+inputs in an order of their own (`own_inputs.py`), for one Gather each.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from prunec.passes.regroup.search import Search
 
 SHAKEN = 0.3  # of a hyperedge changes places at a restart
 EFFORT = 1 << 27  # entries of gains that restarts may look at
+FURTHER = 0.25  # of the restarts, after each Gather that is allowed: never less is kept with more
 STEP = 1 << 14  # entries that take as long as a step does without any
 
 
@@ -36,15 +37,14 @@ STEP = 1 << 14  # entries that take as long as a step does without any
 class Joint:
     """How orders are searched.
 
-    gathers: weights that may read their inputs in an order of their own, at most; they cost a
-    Gather before each of their convolutions. rounds: restarts per hyperedge; fewer in large models.
-    seed: of what is shaken.
+    rounds: restarts per hyperedge; fewer in large models. seed: of what is shaken. gathers: weights
+    that may read their inputs in an order of their own, at most; a Gather stands before these.
     """
 
     name: ClassVar[str] = "joint"
-    gathers: int = 0
     rounds: int = 16
     seed: int = 0
+    gathers: int = 0
 
     def __post_init__(self) -> None:
         for field in ("gathers", "rounds", "seed"):
@@ -62,6 +62,7 @@ class Joint:
         problem = Problem(tuple(scored), edges, tuple(movable))
         places = places_of(scored, edges, problem.movable)
         orders = max(_starts(scored, places), key=lambda own: own.value())
+        self._restart(orders)
         for _ in range(self.gathers):
             gains = [gain_of_own(orders, s) for s in range(len(scored))]
             best = int(np.argmax(gains)) if gains else 0
@@ -69,15 +70,18 @@ class Joint:
                 break
             problem, orders = with_own_inputs(problem, orders, best)
             ascend(orders, neighbours(orders.places), range(len(orders.places)))
-        self._restart(orders)
+            self._restart(orders, FURTHER)
         return {own.weight: Partition.of(*orders.ids[s]) for s, own in enumerate(scored)}
 
-    def _restart(self, orders: Orders) -> None:
-        """Shake one hyperedge, improve it and what depends on it; keep that where it is better."""
+    def _restart(self, orders: Orders, share: float = 1.0) -> None:
+        """Shake one hyperedge, improve it and what depends on it; keep that where it is better.
+
+        share: of the rounds and of the effort.
+        """
         near = neighbours(orders.places)
         generator = np.random.default_rng(self.seed)
-        effort = EFFORT
-        for e in [e for _ in range(self.rounds) for e in range(len(orders.places))]:
+        effort, rounds = share * EFFORT, round(share * self.rounds)
+        for e in [e for _ in range(rounds) for e in range(len(orders.places))]:
             before, kinds = orders.value(), [k.copy() for k in orders.kinds]
             orders.put(e, _shaken(orders.kinds[e], generator))
             effort -= ascend(orders, near, [*near[e], e])

@@ -38,8 +38,8 @@ class Occurrence:
 class Places:
     """A hyperedge that may be put in order.
 
-    edge: its number. kind: (n,) class of each place, classes numbered from 0. capacity: (classes,) places of each.
-    doubled: whether it is on both sides of one weight.
+    edge: its number. kind: (n,) class of each place, classes numbered from 0. capacity: (classes,)
+    places of each. doubled: whether it is on both sides of one weight.
     """
 
     edge: int

@@ -34,7 +34,8 @@ class Budgeted:
 
     def __call__(self, view: TorchView, batch: Batch) -> Terms:
         """Terms of the outputs' loss."""
-        found = self.session.gated(batch.feeds, self._gates(batch), self.session.wanted)
+        session = self.session
+        found = session.gated(batch.feeds, self._gates(batch), session.wanted, session.edits())
         return self.session.terms(found, batch)
 
     def on_step(self, info: StepInfo) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -18,11 +18,13 @@ from prunec.passes.criteria.magnitude import Magnitude
 from prunec.passes.gates.goal import Goal
 from prunec.passes.masks.masks import Masks, targets
 from prunec.passes.masks.tracker import Tracker
+from prunec.runtime.gates.learn import learn
 from prunec.runtime.gates.session import Gated, Session, steps_of
 from prunec.runtime.torch_view import TorchView
 from prunec.runtime.torch_view.points import Point
+from prunec.runtime.torch_view.run import composed
 from prunec.runtime.training.batch import Batch
-from prunec.runtime.training.fit import Extras, StepInfo, fit
+from prunec.runtime.training.fit import Extras, StepInfo
 from prunec.runtime.training.losses import Terms
 
 
@@ -43,10 +45,7 @@ def train_masks(session: Session, goal: Goal, how: Masks, extras: Extras) -> Gat
         for e, edge in enumerate(graph.edges)
     ]
     loss = Masked(session, trackers, how)
-    history = fit(
-        session.view, session.data, loss, session.settings, on_step=loss.on_step,
-        extras=replace(extras, stateful={"masks": loss}), machine=session.machine,
-    )  # fmt: skip
+    history = learn(session, loss, "masks", (), extras)
     counts = [int(t.mask.sum()) for t in trackers]
     record = {
         "steps": history.steps,
@@ -116,7 +115,8 @@ class Masked:
         wants = any(t.wants(self.step) for t in self.trackers)
         if wants and self.how.statistic != "magnitude" and self.seen is None:
             self.seen = Seen(*(torch.zeros(size, device=device) for _ in range(2)))
-        found = view(batch.feeds, self.session.wanted, self.edits)
+        edits = composed(self.session.edits(), self.edits)
+        found = view(batch.feeds, self.session.wanted, edits)
         return self.session.terms(found, batch)
 
     def on_step(self, info: StepInfo) -> None:

@@ -81,7 +81,8 @@ class Published:
         still = torch.as_tensor(self.open, device=theta.device)
         rows = self.session.rows(batch)
         gates = draw(theta, rows, self.how.temperature, hard=self.how.hard).value * still
-        found = self.session.gated(batch.feeds, gates, self.session.wanted)
+        session = self.session
+        found = session.gated(batch.feeds, gates, session.wanted, session.edits())
         each = torch.as_tensor(self.weights()[self.edge], dtype=torch.float32, device=theta.device)
         cost = self.how.weight * (gates.mean(0) * each).sum()
         return {**self.session.terms(found, batch), "gates": cost}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from prunec.compiler.cost import Polynomial
@@ -14,10 +12,11 @@ from prunec.passes.criteria.gate import Gate
 from prunec.passes.gates.controller import Controller, Pace
 from prunec.passes.gates.goal import Goal
 from prunec.runtime.gates.budgeted import Budgeted
+from prunec.runtime.gates.learn import learn
 from prunec.runtime.gates.published import Published
 from prunec.runtime.gates.session import Gated, Session, steps_of
 from prunec.runtime.gates.start import first_theta
-from prunec.runtime.training.fit import Extras, fit
+from prunec.runtime.training.fit import Extras
 from prunec.runtime.training.optimizers import Group
 
 
@@ -57,11 +56,7 @@ def _budgeted(
     )
     controller = Controller(goal, theta, pace)
     loss = Budgeted(session, controller, how)
-    history = fit(
-        session.view, session.data, loss, session.settings,
-        extra_parameters=[_idle()], on_step=loss.on_step,
-        extras=replace(extras, stateful={"gates": loss}), machine=session.machine,
-    )  # fmt: skip
+    history = learn(session, loss, "gates", [_idle()], extras)
     reached = loss.reached or goal.reached(controller.counts)
     record = {"steps": history.steps, "reached": reached, "open": sum(controller.counts)}
     openness = controller.openness()
@@ -85,11 +80,7 @@ def _published(
             f"criterion 'gate': no cost {how.resource!r}{suggest(how.resource, known)}"
         )
     loss = Published(session, goal, theta, how)
-    history = fit(
-        session.view, session.data, loss, session.settings,
-        extra_parameters=loss.groups(), on_step=loss.on_step,
-        extras=replace(extras, stateful={"gates": loss}), machine=session.machine,
-    )  # fmt: skip
+    history = learn(session, loss, "gates", loss.groups(), extras)
     cost, dense = goal.graph.costs[how.resource], graph.dense()
     ratio = cost(loss.counts) / max(cost(dense), 1)
     record = {

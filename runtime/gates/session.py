@@ -17,7 +17,11 @@ from prunec.runtime.subject import Subject
 from prunec.runtime.torch_view import TorchView, torch_view
 from prunec.runtime.torch_view.gated import GatedView
 from prunec.runtime.torch_view.points import points_of
-from prunec.runtime.training.batch import Batch
+from prunec.runtime.torch_view.run import Edit
+from prunec.runtime.training.aware import Aware
+from prunec.runtime.training.batch import Batch, Shard
+from prunec.runtime.training.calibration import enough
+from prunec.runtime.training.conversion import Conversion
 from prunec.runtime.training.history import History
 from prunec.runtime.training.losses import Objective, class_axis
 from prunec.runtime.training.machine import Machine
@@ -49,8 +53,9 @@ class Session:
     """One run of training under gates.
 
     settings: with the batch that the model takes. per_sample: whether each sample can have gates of
-    its own. drawn: the output whose classes are drawn from the teacher's probabilities, to stand
-    for labels where there are none; "" where labels are given or outputs are no classes.
+    its own. conversion: what rounds weights and activations, if anything does. drawn: the output
+    whose classes are drawn from the teacher's probabilities, to stand for labels where there are
+    none; "" where labels are given or outputs are no classes.
     """
 
     subject: Subject
@@ -62,6 +67,11 @@ class Session:
     settings: TrainSettings
     per_sample: bool
     drawn: str
+    conversion: Conversion | None = None
+
+    def edits(self) -> dict[Any, Edit]:
+        """What a training step does to the view before gates and masks act: rounding, if any."""
+        return {} if self.conversion is None else self.conversion.loss.edits()
 
     @property
     def wanted(self) -> list[str]:
@@ -93,9 +103,17 @@ class Gated:
 
 
 def open_session(
-    subject: Subject, spec: DataSpec, recipe: Recipe, settings: TrainSettings, *, weights: bool
+    subject: Subject,
+    spec: DataSpec,
+    recipe: Recipe,
+    settings: TrainSettings,
+    *,
+    weights: bool,
+    aware: Aware | None = None,
 ) -> Session:
     """Read the data and make the views; weights: whether the network's weights learn.
+
+    aware: train them as they will be quantised.
 
     The dense model as it came is the teacher. Raises DataError, ModelError, UsageError.
     """
@@ -124,24 +142,32 @@ def open_session(
     first = first_batch(data.train)
     labelled = recipe.labels != "none" and data.labelled
     drawn = "" if labelled else _classes(dense, outputs[0][0], first)
+    objective = Objective(
+        outputs=outputs,
+        teacher=Once(Teacher(dense, [name for name, _ in outputs])),
+        labels=labelled or bool(drawn),
+        alpha=recipe.alpha,
+        temperature=recipe.temperature,
+        smoothing=recipe.smoothing,
+        output_loss=recipe.output_loss,
+    )
+    conversion = None
+    if aware is not None:
+        if aware.recipe.block:
+            raise UsageError("blocks of weights don't go with channels that leave; drop block=")
+        batches = enough(data.train.epoch(1, Shard()), aware.samples)
+        conversion = Conversion(view, view.to_model(), objective, aware, batches)
     return Session(
         subject,
         view,
         GatedView(subject, view),
         data.train,
-        Objective(
-            outputs=outputs,
-            teacher=Once(Teacher(dense, [name for name, _ in outputs])),
-            labels=labelled or bool(drawn),
-            alpha=recipe.alpha,
-            temperature=recipe.temperature,
-            smoothing=recipe.smoothing,
-            output_loss=recipe.output_loss,
-        ),
+        objective,
         machine,
         settings,
         _per_sample(subject, first, least),
         drawn,
+        conversion,
     )
 
 

@@ -31,8 +31,10 @@ from prunec.runtime.report import Result
 from prunec.runtime.stage import staged
 from prunec.runtime.subject import Subject, open_model
 from prunec.runtime.training.augment import augmenter, parse_augmentations
+from prunec.runtime.training.aware import Aware
 from prunec.runtime.training.fit import Extras
 from prunec.runtime.training.history import Epoch, History
+from prunec.runtime.training.reading import first_batch
 from prunec.runtime.training.settings import Recipe, TrainSettings
 
 # What criterion `gate` says of its own training, and `Lesson` elsewhere.
@@ -43,6 +45,7 @@ SETTLED = ("steps", "batch", "labels", "seed", "learning_rate", "train_weights")
 class Lesson:
     """What is trained. by: gates or masks; the weights learn with both. options: how the solver
     chooses in the end; its criterion has no say. settings: how the result is proven and measured.
+    aware: weights and activations are rounded while channels close, as the result will be.
     """
 
     by: Gate | Masks
@@ -51,6 +54,7 @@ class Lesson:
     training: TrainSettings = field(default_factory=TrainSettings)
     options: Options = field(default_factory=Options)
     settings: Settings = field(default_factory=Settings)
+    aware: Aware | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +104,18 @@ def train(
     goal = goal_of(timed.graph, limits_of(timed.graph, lesson.budget), options)
     lookout.progress("reading models and data")
     session = open_session(
-        subject, lesson.settings.data, lesson.recipe, lesson.training, weights=True
+        subject,
+        lesson.settings.data,
+        lesson.recipe,
+        lesson.training,
+        weights=True,
+        aware=lesson.aware,
     )
     found = _run(session, goal, by, lesson, lookout)
     trained = session.view.to_model()
     result = None
     if session.machine.first:
+        lesson = replace(lesson, settings=_quantising(lesson, session))
         result = _cut(subject, trained, goal, found, lesson, {**priced_by, **found.record}, targets)
     session.machine.close()
     return Pruned(trained, result, found.history, found.record)
@@ -126,13 +136,29 @@ def _run(session: Session, goal: Goal, by: Gate | Masks, lesson: Lesson, lookout
     extras = Extras(
         augment=augmenter(chain, model_inputs(session.subject.model)) if chain else None,
         on_epoch=lookout.on_epoch if session.machine.first else lambda epoch: None,
-        identity=(by, lesson.recipe, lesson.settings.data, lesson.budget, session.subject.digest),
+        identity=(
+            *(by, lesson.recipe, lesson.settings.data, lesson.budget, session.subject.digest),
+            *(() if lesson.aware is None else lesson.aware.identity),
+        ),
         progress=lookout.progress,
     )
     if isinstance(by, Masks):
         return train_masks(session, goal, by, extras)
     by = replace(by, seed=session.settings.seed)
     return train_gates(session, goal, by, extras)
+
+
+def _quantising(lesson: Lesson, session: Session) -> Settings:
+    """Settings with which the result gets the scales that were trained, where any were."""
+    if session.conversion is None:
+        return lesson.settings
+    trained = session.conversion.trained(first_batch(session.data).feeds)
+    return replace(
+        lesson.settings,
+        quantize=session.conversion.survey.recipe,
+        quantize_exclude=(),
+        trained=trained,
+    )
 
 
 def _cut(

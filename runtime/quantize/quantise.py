@@ -15,6 +15,7 @@ from prunec.passes.quantize.biases import fitting
 from prunec.passes.quantize.emit import Codes, Emitted, emit
 from prunec.passes.quantize.places import NO_EDGES, Edges, Places
 from prunec.passes.quantize.recipe import Recipe
+from prunec.passes.quantize.trained import Trained
 from prunec.passes.quantize.weights import weight_grid
 from prunec.passes.recovery.storage import store, tensor_of
 from prunec.runtime.data import DataSpec, load_data
@@ -58,13 +59,15 @@ class Quantised:
 class Conditions:
     """Under what a model is quantised: sizes of symbolic inputs, data, and where models run.
 
-    edges: value -> names of the hyperedges through it, for the patterns of a recipe.
+    edges: value -> names of the hyperedges through it, for the patterns of a recipe. trained: grids
+    that are there already: nothing is calibrated.
     """
 
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     data: DataSpec | None = None
     running: Running = field(default_factory=Running)
     edges: Edges = field(default_factory=lambda: NO_EDGES)
+    trained: Trained | None = None
 
 
 def quantise(
@@ -79,12 +82,17 @@ def quantise(
     DataError; ModelError.
     """
     conditions = conditions or Conditions()
-    if recipe.needs_data and conditions.data is None:
+    if recipe.needs_data and conditions.data is None and conditions.trained is None:
         raise UsageError(f"recipe {recipe} needs calibration data; give it with --data")
-    recipe = recipe.with_data() if conditions.data is not None else recipe
+    if conditions.trained is not None:
+        recipe = recipe.as_trained()
+    elif conditions.data is not None:
+        recipe = recipe.with_data()
     ready = prepared(model, recipe, conditions.shapes, conditions.edges)
     if not ready.places.nodes:
         raise UsageError(f"nothing can be quantised{_why(ready.places.floats)}")
+    if conditions.trained is not None:
+        ready = replace(ready, places=conditions.trained.settled(ready.places))
     activations, samples = _activations(ready, recipe, conditions, progress)
     progress("rounding weights")
     model, weights, errors = _weights(ready, recipe, conditions, activations, progress)
@@ -140,6 +148,8 @@ def _activations(
     wanted = ready.places.activations
     if not wanted:
         return {}, 0
+    if conditions.trained is not None:
+        return {name: conditions.trained.activations[name] for name in wanted}, 0
     assert conditions.data is not None
     progress("calibrating")
     _, quantiser, ranges, _ = recipe.parts()
@@ -170,7 +180,10 @@ def _weights(
         tensor = tensor_of(values[name])
         assert tensor is not None, name
         axis = place.input if place.block else place.axis
-        grid = weight_grid(tensor.numpy(), quantiser, place.bits, axis, block=place.block)
+        if conditions.trained is not None:
+            grid = conditions.trained.weights[name]
+        else:
+            grid = weight_grid(tensor.numpy(), quantiser, place.bits, axis, block=place.block)
         grids[name] = fitting(ready.model, ready.places, name, grid, activations)
     full = {
         name: activations[ready.places.same.get(name, name)]
@@ -181,7 +194,7 @@ def _weights(
         ready.facts,
         full,
         grids,
-        Fitting(rounding, recipe.correction),
+        Fitting(rounding, recipe.corrects),
         conditions.data,
         conditions.running,
         progress,

@@ -18,22 +18,23 @@ from prunec.runtime.quantize.quantise import Quantised
 from prunec.runtime.subject import Subject, open_model
 
 LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-WEIGHTS = {op: (1,) for op in LAYERS} | {op: (1, 2) for op in RECURRENT}  # operator -> inputs
+WEIGHTS = dict.fromkeys(LAYERS, (1,)) | dict.fromkeys(RECURRENT, (1, 2))  # operator -> inputs
 
 
 @dataclass(frozen=True, slots=True)
 class QuantisationReport:
-    """recipe: its text; ranges, rounding: what it comes to. nodes: operator -> how many work on integers. weight_bits: bits -> elements
-    of weights that have them; 32 where they stayed float. activation_bits: bits -> values. floats:
-    node -> why it stays float, of layers with weights and of what might have followed them. kept:
-    quantised nodes that the model came with. norms: that were folded. samples: of calibration.
-    kernels: None where no onnxruntime runs. size: bits of weights and activations, and what the
-    model scores per bit.
+    """recipe: its text; ranges, rounding, correction: what it comes to. nodes: operator -> how many
+    work on integers. weight_bits: bits -> elements of weights that have them; 32 where they stayed
+    float. activation_bits: bits -> values. floats: node -> why it stays float, of layers with
+    weights and of what might have followed them. kept: quantised nodes that the model came with.
+    norms: that were folded. samples: of calibration. kernels: None where no onnxruntime runs. size:
+    bits of weights and activations, and what the model scores per bit.
     """
 
     recipe: str
     ranges: str
     rounding: str
+    correction: bool
     nodes: Mapping[str, int]
     weight_bits: Mapping[int, int]
     activation_bits: Mapping[int, int]
@@ -50,6 +51,7 @@ class QuantisationReport:
             "recipe": self.recipe,
             "ranges": self.ranges,
             "rounding": self.rounding,
+            "correction": self.correction,
             "nodes": dict(self.nodes),
             "weight_bits": {str(bits): n for bits, n in self.weight_bits.items()},
             "activation_bits": {str(bits): n for bits, n in self.activation_bits.items()},
@@ -70,6 +72,7 @@ def report_of(
         recipe=str(done.recipe),
         ranges=done.recipe.range_text,
         rounding=done.recipe.rounding_text,
+        correction=done.recipe.corrects,
         nodes=dict(sorted(Counter(place.op for place in done.places.nodes).items())),
         weight_bits=_weight_bits(done),
         activation_bits=dict(

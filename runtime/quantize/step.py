@@ -108,6 +108,7 @@ def quantised_step(
         settings.data,
         Running(settings.provider, settings.threads),
         edge_names(slim.graph),
+        settings.trained and settings.trained.sliced(subject.graph, plan.mask(subject.graph)),
     )
     step = quantised(model, recipe, conditions, verify=verification is not None, progress=progress)
     if verification is not None:

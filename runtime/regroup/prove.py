@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
 
 from prunec.compiler.errors import ModelError, PlanError
 from prunec.compiler.grouped import recorded
-from prunec.compiler.partition import Partition
+from prunec.compiler.partition import REMOVED, Partition
 from prunec.compiler.plan import Plan
 from prunec.frontends.functions import inlined
 from prunec.frontends.onnx import load
+from prunec.passes.recovery.storage import tensor_of
+from prunec.passes.regroup.detect import pattern_of
 from prunec.passes.regroup.rewrite import regroup
+from prunec.passes.regroup.sites import stored_values
 from prunec.runtime.compile import apply_plan
 from prunec.runtime.difference import Failed
 from prunec.runtime.grouped import (
@@ -72,7 +76,9 @@ def prove_lossless(
 ) -> tuple[Check, ...]:
     """Compare the model as it came with one that may only lack what changes no output.
 
-    () where the plan removes more than what was detected.
+    Exactly, as far as groups go: where the weights are 0 off their blocks, the model is its own
+    masked form, and what is made of that is proved by `prove`. () where the plan removes more than
+    what was detected.
     """
     said = recorded(plan)
     chosen = any(key in said for key in ("conv", "max_per_group"))
@@ -80,7 +86,10 @@ def prove_lossless(
         return ()
     if not any(said.get(key) for key in ("detect_groups", "detect_dead")):
         return ()
-    return _carried_out((("lossless", lambda: _equal(subject, subject.model, result, seed)),))
+    steps: list[Step] = [("lossless", lambda: _equal(subject, subject.model, result, seed))]
+    if plan.groups:
+        steps.insert(0, ("zeros off blocks", lambda: _zeros(subject, plan.groups)))
+    return _carried_out(steps)
 
 
 def verify_grouped(
@@ -115,7 +124,7 @@ def verify_grouped(
     return replace(proved, checks=(*proved.checks, *checks))
 
 
-def _carried_out(steps: tuple[Step, ...]) -> tuple[Check, ...]:
+def _carried_out(steps: Sequence[Step]) -> tuple[Check, ...]:
     checks = []
     for name, step in steps:
         try:
@@ -141,6 +150,19 @@ def _as_planned(again: ir.Model, changed: ir.Model, retrained: bool) -> str:
     if not retrained and not said.startswith("0 of"):
         raise Failed(f"{said}, though the plan names no recovery; --retrained allows that")
     return said.replace("all else is as sliced", "all else is as the plan groups it")
+
+
+def _zeros(subject: Subject, blocks: Mapping[str, Partition]) -> str:
+    """blocks: over the axes of the model as it came."""
+    stored = stored_values(subject.model)
+    for name, partition in blocks.items():
+        tensor = tensor_of(stored[name])
+        assert tensor is not None, name
+        kept = [np.array(ids) != REMOVED for ids in (partition.outputs, partition.inputs)]
+        lost = pattern_of(tensor.numpy()) & ~partition.mask() & np.logical_and.outer(*kept)
+        if lost.any():
+            raise Failed(f"{name}: {int(lost.sum())} kernels off the blocks are not 0")
+    return f"{len(blocks)} weights, as they came, are 0 off their blocks"
 
 
 def _equal(subject: Subject, masked: ir.Model, grouped: ir.Model, seed: int) -> str:

@@ -14,6 +14,8 @@ from prunec.compiler.errors import ModelError
 from prunec.runtime.subject import Subject
 from prunec.runtime.torch_view import TorchView
 from prunec.runtime.torch_view.points import Point, points_of
+from prunec.runtime.torch_view.run import Edits, composed
+from prunec.runtime.torch_view.view import NO_EDITS
 
 Feeds = Mapping[str, Tensor]
 Layout = tuple[int, int]  # the axis of samples, and how many indices each of them has there
@@ -35,12 +37,17 @@ class GatedView:
         self._layouts: dict[int, Layout | None] | None = None
 
     def __call__(
-        self, feeds: Feeds, gates: Tensor, wanted: Sequence[str] | None = None
+        self,
+        feeds: Feeds,
+        gates: Tensor,
+        wanted: Sequence[str] | None = None,
+        edits: Edits = NO_EDITS,
     ) -> dict[str, Tensor]:
         """Outputs by name, or the `wanted` values.
 
-        gates: (1, number_of_groups) for all samples, or (batch, number_of_groups). Raises
-        ModelError where a value that is gated has no axis of samples for the latter.
+        gates: (1, number_of_groups) for all samples, or (batch, number_of_groups). edits: of the
+        view's values; gates act on what these leave. Raises ModelError where a value that is gated
+        has no axis of samples for gates of its own.
         """
         if gates.shape[1:] != (self.number_of_groups,):
             raise ValueError(f"gates of shape {tuple(gates.shape)}, {self.number_of_groups} groups")
@@ -48,7 +55,7 @@ class GatedView:
             self._layouts = self._find_layouts(feeds, len(gates))
         # Groups are KEPT = -1 where a channel never leaves: the last column.
         padded = torch.cat([gates, gates.new_ones(len(gates), 1)], 1)
-        outputs: dict[str, Tensor] = self.view(feeds, wanted, self._edits(padded))
+        outputs: dict[str, Tensor] = self.view(feeds, wanted, composed(edits, self._edits(padded)))
         return outputs
 
     def _edits(self, padded: Tensor) -> dict[tuple[str, int], Callable[[Tensor], Tensor]]:

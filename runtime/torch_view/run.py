@@ -17,6 +17,21 @@ Place = tuple[str, int]  # a node and the position of an input of its
 Edits = Mapping[Any, Edit]  # by value name, or by Place
 
 
+def composed(first: Edits, then: Edits) -> dict[Any, Edit]:
+    """Both, the first before the second where both edit what one node reads.
+
+    What edits a value itself comes before what edits the places that read it, by `Run`.
+    """
+    both: dict[Any, Edit] = {**first, **then}
+    for key in first.keys() & then.keys():
+        both[key] = _chain(first[key], then[key])
+    return both
+
+
+def _chain(first: Edit, then: Edit) -> Edit:
+    return lambda value: then(first(value))
+
+
 class Run:
     """The values of one pass.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -21,6 +21,8 @@ from prunec.passes.quantize.emit import emit, needed_opset
 from prunec.passes.quantize.ends import ends
 from prunec.passes.quantize.norms import Folded, fold_norms
 from prunec.passes.quantize.places import Places, places
+from prunec.passes.quantize.recipe import Recipe
+from prunec.passes.quantize.trained import Trained
 from prunec.runtime.torch_view import TorchView, torch_view
 from prunec.runtime.training.aware import Aware
 from prunec.runtime.training.batch import Batch
@@ -35,12 +37,16 @@ ARRIVED = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Survey:
-    """What is known of a model before its first step: the folded form and where it is quantised."""
+    """What is known of a model before its first step: the folded form and where it is quantised.
+
+    recipe: with the rules for its ends; rounding is to the nearest.
+    """
 
     folded: ir.Model
     norms: Folded
     facts: Facts
     places: Places
+    recipe: Recipe
 
 
 def survey(model: ir.Model, aware: Aware) -> Survey:
@@ -56,10 +62,11 @@ def survey(model: ir.Model, aware: Aware) -> Survey:
     if not layers:
         raise UsageError("--quantize: the model has no layer that the recipe quantises")
     outer = frozenset[str]().union(*ends(folded.graph, layers)[:2])
-    found = places(folded, facts, aware.with_ends(outer))
+    recipe = replace(aware.with_ends(outer), rounding="nearest")
+    found = places(folded, facts, recipe)
     if aware.sums is not None:
         found = with_sums(folded, found, aware.sums)
-    return Survey(folded, norms, facts, found)
+    return Survey(folded, norms, facts, found, recipe)
 
 
 class Conversion:
@@ -102,13 +109,18 @@ class Conversion:
             found: dict[str, Tensor] = written(feeds, wanted)
             return found
 
-    def on_step(self, epochs: int) -> OnStep:
-        """Tells the loss which step it is at."""
+    def on_step(self, epochs: int, steps: int | None = None) -> OnStep:
+        """Tells the loss which step it is at. steps: of an epoch, where that is known."""
 
         def tick(info: StepInfo) -> None:
-            self.loss.clock.tick(info, epochs)
+            self.loss.clock.tick(info, steps or info.total / epochs)
 
         return tick
+
+    def trained(self, feeds: Mapping[str, Tensor]) -> Trained:
+        """The present grids, norms folded in. feeds: any."""
+        weights = {name: grid for name, (grid, _) in self.loss.integers(self.view, feeds).items()}
+        return Trained(self.loss.ranges(), weights)
 
     def result(self, feeds: Mapping[str, Tensor]) -> tuple[ir.Model, tuple[str, ...]]:
         """The quantised model with the present weights and scales, and notes. feeds: any."""

@@ -42,7 +42,7 @@ from prunec.runtime.training.pairing import (
     require_same_groups,
 )
 from prunec.runtime.training.reading import Divided, Reading, divided, first_batch
-from prunec.runtime.training.samples import Samples
+from prunec.runtime.training.samples import Samples, steps_of_epoch
 from prunec.runtime.training.settings import Recipe, TrainSettings
 from prunec.runtime.training.teacher import Teacher
 from prunec.runtime.training.trial import (
@@ -139,7 +139,7 @@ def finetune(
     settings, inputs, notes = _batches(pair, settings)
     data = _divided(work, recipe, settings, inputs)
     objective, classes = _objective(pair, work, recipe, settings, data)
-    lesson = _lesson(pair, objective, data, settings, aware)
+    lesson = _lesson(pair, objective, data, settings, aware, machine.shard)
     extras = Extras(
         augment=augmenter(chain, inputs) if chain else None,
         on_epoch=watcher.on_epoch if machine.first else lambda epoch: None,
@@ -178,7 +178,12 @@ class _Lesson:
 
 
 def _lesson(
-    pair: _Pair, objective: Objective, data: Divided, settings: TrainSettings, aware: Aware | None
+    pair: _Pair,
+    objective: Objective,
+    data: Divided,
+    settings: TrainSettings,
+    aware: Aware | None,
+    shard: Shard,
 ) -> _Lesson:
     student = pair.student
     if aware is None:
@@ -190,8 +195,8 @@ def _lesson(
         loss=made.loss,
         run=made.judged,
         result=lambda: made.result(first),
-        groups=made.loss.groups(settings.rate),
-        on_step=made.on_step(settings.epochs),
+        groups=made.loss.groups(settings),
+        on_step=made.on_step(settings.epochs, steps_of_epoch(data.train, settings, shard)),
         stateful={"clock": made.loss.clock},
         identity=aware.identity,
     )

@@ -13,6 +13,8 @@ from prunec.compiler.quantisation import SMALLEST, FloatArray, Grid, Quantiser
 from prunec.runtime.training.scales import Running, Scales
 from prunec.runtime.training.straight import fake_quantised
 
+LEAST = 1 / 8  # of the calibrated scale: where a learned one stops
+
 
 class LearnedGrid(nn.Module):
     """A scale that is a parameter, and the zero point that calibration found."""
@@ -21,6 +23,8 @@ class LearnedGrid(nn.Module):
         super().__init__()
         self._first = grid
         self.scale = nn.Parameter(torch.tensor(grid.scale))
+        self.least: Tensor
+        self.register_buffer("least", torch.tensor(grid.scale * LEAST), persistent=False)
         self.zero: Tensor
         self.register_buffer("zero", torch.tensor(grid.zero))
 
@@ -29,13 +33,17 @@ class LearnedGrid(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Straight through; the gradient of the scale is that of learned step sizes."""
-        scale = _positive(self.scale)
+        scale = self._positive()
         gain = (x.numel() / scale.numel() * max(self._first.high, 1)) ** -0.5
         return _applied(x, scale, self.zero, self._first, gain)
 
     def grid(self) -> Grid:
         """As it is now."""
-        return replace(self._first, scale=_positive(self.scale).detach().cpu().numpy())
+        return replace(self._first, scale=self._positive().detach().cpu().numpy())
+
+    def _positive(self) -> Tensor:
+        """Steps that turn a scale around or shrink it to nothing would saturate all of a tensor."""
+        return torch.maximum(self.scale, self.least).clamp_min(SMALLEST)
 
 
 class RunningGrid(nn.Module):
@@ -101,11 +109,6 @@ def trained_grid(grid: Grid, quantiser: Quantiser, scales: Scales) -> TrainedGri
     if isinstance(scales, Running):
         return RunningGrid(grid, quantiser, scales.weight)
     return LearnedGrid(grid)
-
-
-def _positive(scale: Tensor) -> Tensor:
-    """A step that turned a scale around leaves it the smallest float, not below 0."""
-    return scale.clamp_min(SMALLEST)
 
 
 def _applied(x: Tensor, scale: Tensor, zero: Tensor, grid: Grid, gain: float) -> Tensor:

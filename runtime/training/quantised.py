@@ -22,6 +22,7 @@ from prunec.runtime.training.losses import Objective, Terms
 from prunec.runtime.training.norms import Norm, Norms
 from prunec.runtime.training.optimizers import Group
 from prunec.runtime.training.scales import Learned, Scales, Start
+from prunec.runtime.training.settings import AdamW, TrainSettings
 
 NEVER = 2**62  # a step that no run reaches
 Feeds = Mapping[str, Tensor]
@@ -57,9 +58,8 @@ class Clock:
         """Whether the next step quantises weights, and activations."""
         return self.step >= self.weights_from, self.step >= self.activations_from
 
-    def tick(self, info: StepInfo, epochs: int) -> None:
-        """Note that a step was made; the length of an epoch shows in the first one."""
-        each = info.total / epochs
+    def tick(self, info: StepInfo, each: float) -> None:
+        """Note that a step was made. each: steps of an epoch."""
         self.step = info.step
         self.weights_from = round(self.start.weights * each)
         self.activations_from = round(self.start.activations * each)
@@ -103,9 +103,12 @@ class QuantisedLoss(nn.Module):
 
     def forward(self, view: TorchView, batch: Batch) -> Terms:
         """The terms of the objective in a training step."""
-        now = self.clock.now()
-        found = view(batch.feeds, self.objective.wanted, self._edits(now, see=True))
+        found = view(batch.feeds, self.objective.wanted, self.edits())
         return self.objective.terms(found, batch)
+
+    def edits(self) -> dict[Any, Edit]:
+        """What a training step does to the view, once; running ranges move by it."""
+        return self._edits(self.clock.now(), see=True)
 
     def run(self, view: TorchView, feeds: Feeds, wanted: Sequence[str]) -> dict[str, Tensor]:
         """Values of the view with all of it quantised, whatever the step."""
@@ -142,12 +145,22 @@ class QuantisedLoss(nn.Module):
         """The grids of activations."""
         return {site.name: grid.grid() for site, grid in self._pairs() if not site.is_weight}
 
-    def groups(self, rate: float) -> tuple[Group, ...]:
-        """Learned scales for the optimizer. rate: that of the weights."""
-        found = tuple(g.scale for g in self.grids if isinstance(g, LearnedGrid))
+    def groups(self, settings: TrainSettings) -> tuple[Group, ...]:
+        """Learned scales for the optimizer, at the rate of the weights times theirs.
+
+        Steps of AdamW are as long as the rate, whatever the gradient: one of 0.001 would be a fifth
+        of a scale of 8 bits. It gets a group per grid, whose rate is in units of the scale.
+        """
+        found = [grid.scale for grid in self.grids if isinstance(grid, LearnedGrid)]
         if not found or not isinstance(self.scales, Learned):
             return ()
-        return (Group(found, rate * self.scales.rate, name="scales"),)
+        rate = settings.rate * self.scales.rate
+        if not isinstance(settings.optimizer, AdamW):
+            return (Group(tuple(found), rate, name="scales"),)
+        return tuple(
+            Group((scale,), rate * float(scale.detach().mean()), name=f"scales {k}")
+            for k, scale in enumerate(found)
+        )
 
     def _edits(self, now: tuple[bool, bool], see: bool) -> dict[Any, Edit]:
         """For one pass. now: whether weights, and activations, are quantised in it."""

@@ -28,6 +28,7 @@ from prunec.runtime.training.indexed import (
     arrays_of,
     split,
 )
+from prunec.runtime.training.samples import Samples
 from prunec.runtime.training.shards import Shards, is_shards, shard_files
 from prunec.runtime.training.streams import Source, Stream, every
 
@@ -201,6 +202,6 @@ def _concatenated(held: Sequence[Chunk], taken: int, how: Reading) -> Chunk:
     return Chunk(feeds, np.concatenate(labels) if labels else None, held[0].source)
 
 
-def first_batch(data: Indexed | Stream) -> Batch:
+def first_batch(data: Samples) -> Batch:
     """A batch to try the model with."""
     return next(islice(data.epoch(1, Shard()), 1))

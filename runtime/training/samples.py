@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from prunec.runtime.training.batch import Batch, Shard
+from prunec.runtime.training.settings import TrainSettings
 
 
 class Samples(Protocol):
@@ -29,3 +30,9 @@ class Samples(Protocol):
         The same arguments give the same batches. Raises DataError.
         """
         ...
+
+
+def steps_of_epoch(data: Samples, settings: TrainSettings, shard: Shard) -> int | None:
+    """Optimizer steps of one pass over the data; None where nobody knows."""
+    batches = data.batches(shard)
+    return None if batches is None else max(1, batches // settings.accumulate)

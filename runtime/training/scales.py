@@ -13,8 +13,9 @@ from prunec.compiler.errors import UsageError
 class Learned:
     """Scales are trained with the weights; integer zero points stay as calibrated.
 
-    rate: their learning rate in units of the weights'. Their gradients are divided by the root of
-    the elements times the largest integer. Source: Esser et al., ICLR 2020, section 2.2.
+    rate: their learning rate in units of the weights', with adamw times the scale itself. Their
+    gradients are divided by the root of the elements times the largest integer. No scale falls
+    below an eighth of the calibrated one. Source: Esser et al., ICLR 2020, section 2.2.
     """
 
     name: ClassVar[str] = "learned"

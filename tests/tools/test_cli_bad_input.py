@@ -224,7 +224,7 @@ def test_a_failed_oracle_leaves_nothing(
     refuse: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = save(two_convs(), tmp_path / "net.onnx")
-    monkeypatch.setattr("prunec.runtime.verify._difference", lambda *_, **__: 1.0)
+    monkeypatch.setattr("prunec.runtime.verify.difference", lambda *_, **__: 1.0)
     assert "verification failed" in refuse(4, path, *BUDGET)
 
 

@@ -58,6 +58,26 @@ def test_every_option_reaches_the_run(folder: Path, capsys: Capture) -> None:
     assert "w.codes" in stored
 
 
+def test_options_come_from_a_file(folder: Path, capsys: Capture) -> None:
+    """Files in it lie beside it, recipes are none; what other commands have is ignored."""
+    (folder / "settings").mkdir()
+    (folder / "settings" / "prunec.toml").write_text(
+        'budget = "flops=0.5"\nteacher = "../dense.onnx"\ndata = "../d.npz"\nepochs = 1\n'
+        'batch = 16\ndevice = "cpu"\nthreads = 1\nplot = false\nseed = 7\n'
+        'quantize = "w8a8"\nquantize_exclude = ["^fc$"]\nquantize_samples = 40\n'
+    )
+    words = ("finetune", "net.onnx", "--config", "settings/prunec.toml", "-o", "out.onnx")
+    done = prunec(capsys, *words, "--quantize-samples", 48, "--json")
+    assert done.code == 0, done.err
+    body = json.loads(done.out)
+    assert (body["training"]["batch"], body["training"]["seed"]) == (16, 7)
+    assert body["quantize"]["recipe"] == "w8a8"
+    assert body["quantize"]["exclude"] == ["^fc$"]
+    assert body["quantize"]["samples"] == 48
+    (folder / "settings" / "prunec.toml").write_text('epoch = 1\ndata = "../d.npz"\n')
+    assert "did you mean 'epochs'?" in prunec(capsys, *words).complaint()
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [

@@ -166,6 +166,7 @@ def test_how_channels_are_put_into_groups(model: Path, capsys: Capture) -> None:
         ("--group-perm", "same"),
         ("--group-perm", "grps{iters=1}"),
         ("--group-fold", "free"),
+        ("--group-fold", "joint{gathers=1}"),
         ("--group-fold", "joint"),
     ):
         done = prunec(capsys, model, "--group-conv", 2, *words, "--json")
@@ -174,6 +175,8 @@ def test_how_channels_are_put_into_groups(model: Path, capsys: Capture) -> None:
     assert found["free"]["mean_kept"] >= found["grps{iters=1}"]["mean_kept"]
     assert found["free"]["mean_kept"] >= found["joint"]["mean_kept"]
     assert found["joint"]["gathers_left"] == []
+    assert len(found["joint{gathers=1}"]["gathers_left"]) <= 1
+    assert found["joint{gathers=1}"]["mean_kept"] >= found["joint"]["mean_kept"]
     assert plan_of(model)["options"]["grouping"]["folded"] == "joint"
 
 
@@ -250,8 +253,10 @@ def test_dead_channels_are_detected(tmp_path: Path, capsys: Capture) -> None:
         (("--max-per-group", 0), "at least 1"),
         (("--group-conv", 2, "--group-perm", "grp"), "did you mean 'grps'"),
         (("--group-conv", 2, "--group-perm", "grps", "--group-fold", "joint"), "leave one"),
+        (("--group-conv", 2, "--group-fold", "joined"), "did you mean 'joint'"),
+        (("--group-conv", 2, "--group-fold", "joint{gathers=-1}"), "must not be below 0"),
         (("--group-conv", 2, "--group-score", "norm"), "unknown kernel score 'norm'"),
-        (("--group-conv", 2, "--min-group-width", 99), "suits no convolution"),
+        (("--group-conv", 2, "--min-group-width", 99), "rule some out"),
         (("--group-conv", 2, "--detect-dead"), "detect first"),
         (("--group-conv", 2, "--schedule", "layerwise", "--budget", "flops=0.5"), "--schedule"),
     ],
@@ -278,6 +283,7 @@ def test_plans_that_do_not_fit_are_refused(model: Path, capsys: Capture) -> None
         (lambda p: p["groups"].update(w9=p["groups"].pop("w2")), "$.groups['w9']"),
         (lambda p: p["costs"]["flops"].update(pruned=1), "$.costs['flops']"),
         (lambda p: p["groups"]["w2"]["inputs"].update(size=9), "$.groups['w2']"),
+        (lambda p: p["groups"]["w2"]["inputs"].update(size=10**15), "no axis has"),
     ):
         plan = json.loads(json.dumps(good))
         change(plan)

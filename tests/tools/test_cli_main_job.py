@@ -70,7 +70,8 @@ def test_json_is_one_document(model: Path, capsys: Capture) -> None:
         "model", "output", "plan", "costs", "budget", "objective", "bound", "gap", "solver",
         "proved_by", "prices",
         "diagnostics", "verification", "accuracy", "recovery", "bench", "file_bytes", "hyperedges",
-        "hyperedges_narrowed", "hyperedges_removed", "channels", "channels_removed",
+        "hyperedges_narrowed", "hyperedges_removed", "channels", "channels_removed", "grouped",
+        "quantised", "density",
     } == set(body)  # fmt: skip
     assert body["output"] == str(model.parent / "net.pruned.onnx")
     assert set(body["budget"]) == {"flops", "params"}

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from passes.quantize.quantised_nets import residual_net
+from quantised_nets import residual_net
 from tiny import files, prunec
 
 from prunec.passes.quantize.recipe import RECIPES
+from prunec.tools.cli import main
 
 pytest.importorskip("onnxruntime")
 Capture = pytest.CaptureFixture[str]
@@ -29,6 +30,18 @@ def data(tmp_path: Path) -> Path:
     path = tmp_path / "calib.npy"
     np.save(path, np.random.default_rng(0).normal(size=(24, 3, 6, 6)).astype(np.float32))
     return path
+
+
+@pytest.fixture(scope="module")
+def carried_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model, its data and what one main job with a recipe made of it."""
+    folder = tmp_path_factory.mktemp("job")
+    onnx.save(residual_net(21), folder / "net.onnx")
+    data = np.random.default_rng(0).normal(size=(24, 3, 6, 6)).astype(np.float32)
+    np.save(folder / "calib.npy", data)
+    words = ["--budget", "flops=0.6", "--align", "1", "--recover", "none", "--quantize", "w8a8"]
+    assert main([str(folder / "net.onnx"), "--data", str(folder / "calib.npy"), *words]) == 0
+    return folder
 
 
 def kinds(path: Path) -> set[str]:
@@ -112,27 +125,24 @@ def test_the_main_job_quantises_last_and_the_plan_says_so(
 
 
 def test_a_quantised_file_with_other_integers_fails(
-    model: Path, data: Path, capsys: Capture
+    carried_out: Path, tmp_path: Path, capsys: Capture
 ) -> None:
-    words = (model, "--budget", "flops=0.6", "--align", 1, "--data", data, "--recover", "none")
-    assert prunec(capsys, *words, "--quantize", "w8a8").code == 0
-    pruned = model.with_name("net.pruned.onnx")
-    proto = onnx.load(pruned)
+    proto = onnx.load(carried_out / "net.pruned.onnx")
     (codes,) = [t for t in proto.graph.initializer if t.name == "block.w.codes"]
     array = onnx.numpy_helper.to_array(codes) // 2
     codes.CopyFrom(onnx.numpy_helper.from_array(array.astype(np.int8), codes.name))
-    onnx.save(proto, pruned)
-    proof = prunec(capsys, "verify", model, pruned, model.parent / "net.plan.json")
+    onnx.save(proto, tmp_path / "other.onnx")
+    words = (carried_out / "net.onnx", tmp_path / "other.onnx", carried_out / "net.plan.json")
+    proof = prunec(capsys, "verify", *words)
     assert proof.code == 4 and "steps from the sliced one" in proof.out
 
 
 def test_without_data_a_plan_is_carried_out_in_float_and_says_so(
-    model: Path, data: Path, capsys: Capture
+    carried_out: Path, tmp_path: Path, capsys: Capture
 ) -> None:
-    words = (model, "--budget", "flops=0.6", "--align", 1, "--data", data, "--quantize", "w8a8")
-    assert prunec(capsys, *words).code == 0
-    out = model.with_name("again.onnx")
-    done = prunec(capsys, "apply", model, model.parent / "net.plan.json", "-o", out)
+    out = tmp_path / "again.onnx"
+    words = (carried_out / "net.onnx", carried_out / "net.plan.json", "-o", out)
+    done = prunec(capsys, "apply", *words)
     assert done.code == 0 and "the model is float" in done.out
     assert "QuantizeLinear" not in kinds(out)
 

@@ -77,6 +77,24 @@ def test_gates_as_a_criterion_of_the_main_job(
         assert plan["options"]["gates"]["reached"]["flops"] <= 1
 
 
+def test_it_is_quantised_while_channels_close(
+    model: Path, data: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """The scales that are written are those of the training, not of a calibration."""
+    (tmp_path / "prunec.toml").write_text('quantize = "w4a4"\nquantize_ends = 0\n')
+    words = ("--config", tmp_path / "prunec.toml", "--quantize-samples", 8, "--json")
+    done = prunec(capsys, "train", model, "--data", data, *SHORT, *words)
+    assert done.code == 0, done.err
+    body = json.loads(done.out)
+    assert body["quantize"]["recipe"] == "w4a4"
+    assert body["quantize"]["ends"] is None
+    plan = Plan.from_json((tmp_path / "net.plan.json").read_text())
+    assert set(plan.bits.values()) == {4}
+    assert plan.costs["flops"][1] <= plan.budget["flops"]
+    parts = (tmp_path / f"net.{kind}" for kind in ("trained.onnx", "pruned.onnx", "plan.json"))
+    assert prunec(capsys, "verify", *parts).code == 0
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
@@ -85,6 +103,8 @@ def test_gates_as_a_criterion_of_the_main_job(
         (("--by", "masks{schedule=never}"), "unknown schedule"),
         (("--save-trained", "nowhere/net.onnx"), "does not exist"),
         (("--precision", "float16"), "float32 or bfloat16"),
+        (("--quantize", "weights=int4{block=32}"), "blocks of weights don't go with"),
+        (("--quantize", "auto"), "unknown recipe 'auto'"),
     ],
 )
 def test_what_cannot_be_done_is_said_and_nothing_written(

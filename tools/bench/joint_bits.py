@@ -1,7 +1,7 @@
 """Bits chosen together with channels, beside pruning to the same bytes at one number of bits.
 
     python tools/bench/joint_bits.py [MODEL] [--data FOLDER] [--budgets bytes=0.1,flops=0.5 ...]
-        [--rounding gptq] [--predict N] [--table out.md]
+        [--systems joint w8 ...] [--rounding gptq] [--predict N] [--table out.md]
 
 MODEL: by default ../shared/models/resnet20-cifar10.onnx; FOLDER holds load.py and the images. All
 plans have the same scores (`reconstruction`), the same budget, in exact bytes of the quantised
@@ -71,7 +71,7 @@ def main() -> int:
         bench = Bench(a.model, prepared(Path(a.keep or scratch), a.data), a.rounding)
         if a.predict:
             return report(predictors(bench, a.predict))
-        cells = [bench.cell(budget, system) for budget in a.budgets for system in SYSTEMS]
+        cells = [bench.cell(budget, system) for budget in a.budgets for system in a.systems]
     rows = [
         (
             c.budget,
@@ -259,6 +259,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--data", type=Path, default=SHARED / "data" / "cifar10")
     parser.add_argument("--budgets", nargs="+", default=BUDGETS)
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS)
     parser.add_argument("--rounding", default="gptq")
     parser.add_argument("--predict", type=int, default=0, metavar="N")
     parser.add_argument("--keep", type=Path, help="where to keep the data as arrays")

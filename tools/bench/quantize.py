@@ -26,7 +26,8 @@ from recovery import Files, evaluated, prepared, run
 from resnet20 import SHARED
 from verdict import Figure, markdown, report
 
-RECIPES = "w8a8;w8a8{rounding=gptq};w4a8;w4a8{rounding=gptq};w4a4;w4a4{rounding=gptq,ranges=mse}"
+PLAIN = "ranges=minmax,rounding=nearest,correction=false"
+RECIPES = f"w8a8;w4a8;w4a8{{{PLAIN}}};w4a4;w4a4{{{PLAIN}}};weights=int4"
 LARGEST_LOSS = 0.5  # points of w8a8 below float
 
 

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 RECIPES = ("weights=int8", "weights=int4", "weights=int3", "w8a8", "w4a8", "w4a4")
 WAYS = {
-    "nearest": "rounding=nearest",
+    "nearest": "rounding=nearest,correction=false",
     "nearest+biases": "rounding=nearest,correction=true",
-    "gptq": "rounding=gptq",
+    "gptq": "rounding=gptq,correction=false",
     "gptq+biases": "rounding=gptq,correction=true",
 }
 HEADER = ("recipe", "rounding", "top-1", "lost", "layers, nearest", "layers, chosen", "s")

@@ -33,7 +33,9 @@ def both_ends(
 def each_end(
     low: FloatArray, high: FloatArray, fit: Fit, loss: Loss
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """As `both_ends`; then the ends are moved one after the other."""
+    """As `both_ends`; then the ends are moved one after the other, where the grids ask for it."""
+    if _symmetric(low, high, fit):
+        return both_ends(low, high, fit, loss)
     whole = np.minimum(low, 0.0), np.maximum(high, 0.0)
     *found, least = both_ends(low, high, fit, loss)
     best = found[0], found[1]
@@ -46,6 +48,14 @@ def each_end(
         if all(np.array_equal(a, b) for a, b in zip(before, best, strict=True)):
             break
     return (*best, least)
+
+
+def _symmetric(low: FloatArray, high: FloatArray, fit: Fit) -> bool:
+    """Whether a grid knows no ends but the larger one: moving the other one would do nothing."""
+    largest = np.maximum(np.maximum(-low, high), 1.0)
+    half, whole = fit(np.zeros_like(largest), largest), fit(-largest, largest)
+    same = half.signed == whole.signed and np.array_equal(half.scale, whole.scale)
+    return same and np.array_equal(half.zero, whole.zero)
 
 
 def _better(

@@ -135,3 +135,20 @@ def test_enlarging_moves_integers_unless_it_overshoots(mode: str) -> None:
     _, _, where = found(model, "w8a8")
     assert where.same.get("big") == (None if mode == "cubic" else "r")
     assert ("big" in where.activations) == (mode == "cubic")
+
+
+def test_recurrent_layers_stay_float_and_count_as_layers() -> None:
+    nodes = [
+        helper.make_node("RNN", ["x", "rw", "rr"], ["h"], "rnn", hidden_size=4),
+        helper.make_node("Squeeze", ["h", "one"], ["s"], "squeeze"),
+        helper.make_node("MatMul", ["s", "v"], ["y"], "head"),
+    ]
+    stored = [store((1, 4, 8), "rw"), store((1, 4, 4), "rr"), store((4, 5), "v")]
+    stored.append(onnx.numpy_helper.from_array(np.array([1]), "one"))
+    ends = [("x", [3, 2, 8]), ("y", [3, 2, 5])]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, s) for name, s in ends]
+    graph = helper.make_graph(nodes, "rnn", values[:1], values[1:], stored)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    _, _, where = found(model, Recipe(first=False))
+    assert where.floats == {"rnn": "recurrent layers have no integer kernel"}
+    assert set(where.weights) == {"v"}

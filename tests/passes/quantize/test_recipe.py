@@ -105,3 +105,30 @@ def test_data_is_needed_for_activations_and_for_roundings_that_read_it() -> None
     assert needs == {"w8a8": True, "weights=int8": False}
     assert parse_recipe("weights=int8{rounding=gptq}").needs_data
     assert parse_recipe("weights=int8{correction=true}").needs_data
+
+
+def test_what_is_left_open_goes_by_the_bits() -> None:
+    def told(recipe: Recipe) -> tuple[str, str, bool]:
+        return recipe.range_text, recipe.rounding_text, recipe.corrects
+
+    assert told(parse_recipe("w8a8")) == ("minmax", "nearest", False)
+    assert told(parse_recipe("w4a8")) == ("minmax", "gptq", True)
+    assert told(parse_recipe("w8a4")) == ("mse", "nearest", True)
+    assert told(parse_recipe("w4a4")) == ("mse", "gptq", True)
+    assert told(Recipe(rules=(Rule("fc", weights=4),))) == ("minmax", "gptq", True)
+    assert told(parse_recipe("w4a4{ranges=minmax,rounding=nearest,correction=false}")) == (
+        "minmax",
+        "nearest",
+        False,
+    )
+    assert parse_recipe("w8a8").nearest and not parse_recipe("w4a8").nearest
+
+
+def test_weights_alone_are_rounded_by_data_where_there_is_some() -> None:
+    alone = parse_recipe("weights=int4")
+    assert (alone.rounding_text, alone.corrects, alone.needs_data) == ("nearest", False, False)
+    assert str(alone.with_data()) == "weights=int4{rounding=gptq,correction=true}"
+    assert parse_recipe("weights=int8").with_data() == parse_recipe("weights=int8")
+    plain = parse_recipe("weights=int4{rounding=nearest,correction=false}")
+    assert plain.with_data() == plain
+    assert str(parse_recipe("w4a4").as_trained()) == "w4a4{rounding=nearest,correction=false}"

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from convnets import Net
 
 from prunec.compiler.partition import Partition
-from prunec.passes.regroup.detect import blocks_of_zeros
+from prunec.frontends.onnx import to_proto
+from prunec.passes.regroup.detect import blocks_of_zeros, detected
+from prunec.passes.regroup.rewrite import regroup
+from prunec.runtime.session import make_session
 
 
 def test_published_example() -> None:
@@ -66,3 +70,30 @@ def test_a_dense_weight_is_one_block() -> None:
     assert blocks_of_zeros(np.ones((4, 4), bool)).groups == 1
     chained = np.eye(4, dtype=bool) | np.eye(4, k=1, dtype=bool)
     assert blocks_of_zeros(chained).groups == 1
+
+
+def test_a_masked_residual_network_is_equal_on_integers() -> None:
+    """The published pattern (G4) inside of it; sums of small integers are exact in any order."""
+    draw, ids = np.random.default_rng(0), np.arange(8)
+    net = Net(4)
+    pattern = ids[:, None] % 2 == np.arange(4) % 2
+    x = net.add("Conv", "x", masked_weight(net, draw, pattern), channels=8)
+    for groups in (2, 4):
+        own = draw.permutation(ids % groups)
+        branch = net.add("Conv", x, masked_weight(net, draw, own[:, None] == own), channels=8)
+        x = net.add("Relu", net.add("Add", x, branch))
+    subject = net.subject(x)
+    found = detected(subject.model, subject.facts, subject.graph)
+    assert [p.groups for p in found.values()] == [2, 2, 4]
+    made = regroup(subject.model, subject.facts, subject.graph, found).model
+    feeds = {"x": draw.integers(-3, 4, (1, 4, 8, 8)).astype(np.float32)}
+    before, after = (
+        make_session(to_proto(m).SerializeToString()).run(feeds)[0] for m in (subject.model, made)
+    )
+    assert np.abs(before).max() > 0
+    assert (before == after).all()
+
+
+def masked_weight(net: Net, draw: np.random.Generator, pattern: np.ndarray) -> str:
+    """Integers from 1 to 3 where the pattern is set."""
+    return net.store((draw.integers(1, 4, pattern.shape) * pattern)[:, :, None, None])

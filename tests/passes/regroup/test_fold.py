@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from regroup.nets import Net
+from convnets import Net
 
 from prunec.compiler.constants import attribute
 from prunec.compiler.errors import PlanError

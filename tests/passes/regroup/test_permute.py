@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from regroup.nets import Net
+from convnets import Net
 
 from prunec.compiler.hypergraph import KEPT
 from prunec.frontends.onnx import to_proto

@@ -12,7 +12,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper
-from passes.quantize.quantised_nets import residual_net
+from quantised_nets import residual_net
 
 from prunec.compiler.errors import ModelError, UsageError, VerificationError
 from prunec.frontends.onnx import load, to_proto

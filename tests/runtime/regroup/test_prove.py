@@ -18,7 +18,7 @@ from prunec.passes.grouping import Grouping
 from prunec.passes.options import Options
 from prunec.passes.recovery.storage import store
 from prunec.runtime.compile import Settings, compile_model, plan_for
-from prunec.runtime.regroup.prove import verify_grouped
+from prunec.runtime.regroup.prove import prove_lossless, verify_grouped
 from prunec.runtime.subject import Subject, open_model
 
 pytest.importorskip("onnxruntime")
@@ -122,7 +122,16 @@ def test_what_is_detected_is_compared_with_the_model_as_it_came(tmp_path: Path) 
     result = compile_model(subject, plan, Settings(), tmp_path / "a.onnx", tmp_path / "a.json")
     assert result.report.gathers == ()
     assert result.report.verification is not None
-    assert any(c.name == "lossless" and c.passed for c in result.report.verification.checks)
+    assert result.report.verification.passed
+    details = {c.name: c.detail for c in result.report.verification.checks}
+    assert details["zeros off blocks"].startswith("2 weights")
+    assert "equal in every bit" in details["exact blocks"]
+    assert "lossless" in details
+    w1[tuple(np.argwhere(ids[:, None] != ids[None, :])[0])] = 1e-30
+    other = open_model(load(residual_net({"w1": w1, "w2": w2})))
+    (zeros, _) = prove_lossless(other, plan, other.model)
+    assert not zeros.passed
+    assert "w1: 1 kernels off the blocks" in zeros.detail
     assert plan.costs["params"][1] == plan.costs["params"][0] - (w1.size + w2.size) // 2
 
 

@@ -26,11 +26,11 @@ from prunec.runtime.training.batch import Batch, Shard
 from prunec.runtime.training.conversion import Conversion, in_opset
 from prunec.runtime.training.evaluate import judge_of
 from prunec.runtime.training.fit import fit
-from prunec.runtime.training.grids import RunningGrid
+from prunec.runtime.training.grids import LearnedGrid, RunningGrid
 from prunec.runtime.training.hooks import Extras, StepInfo
 from prunec.runtime.training.quantised import Clock
 from prunec.runtime.training.scales import Learned, Published, Running
-from prunec.runtime.training.settings import Sgd, TrainSettings
+from prunec.runtime.training.settings import AdamW, Sgd, TrainSettings
 
 FAST = replace(CPU, epochs=2, optimizer=Sgd(), learning_rate=0.05)
 NARROW = Aware(parse_recipe("w4a4"), ends=None, sums=None, samples=32)
@@ -117,7 +117,7 @@ def trained(made: Conversion, how: TrainSettings = FAST, **more: Any) -> Convers
     extras = Extras(stateful={"clock": made.loss.clock})
     held = indexed(32, seed=9).part(np.arange(32), shuffle=False)
     fit(
-        made.view, indexed(), made.loss, how, extra_parameters=made.loss.groups(how.rate),
+        made.view, indexed(), made.loss, how, extra_parameters=made.loss.groups(how),
         on_step=made.on_step(how.epochs), extras=extras,
         held_out=(held, judge_of(by_labels(), made.judged)), **more,
     )  # fmt: skip
@@ -213,10 +213,34 @@ def test_learned_scales_move_and_running_ones_follow_the_data() -> None:
 
 def test_learned_scales_have_a_rate_of_their_own_and_no_decay() -> None:
     made = converted(net(), replace(NARROW, scales=Learned(rate=0.1)))
-    (group,) = made.loss.groups(0.5)
+    sgd = replace(FAST, optimizer=Sgd(), learning_rate=0.5)
+    (group,) = made.loss.groups(sgd)
     assert (group.rate, group.weight_decay) == (0.05, 0.0)
     assert len(group.parameters) == len(made.loss.sites)
-    assert converted(net(), replace(NARROW, scales=Running())).loss.groups(0.5) == ()
+    assert converted(net(), replace(NARROW, scales=Running())).loss.groups(sgd) == ()
+
+
+def test_steps_of_adamw_are_in_units_of_the_scales() -> None:
+    """At its rate of 0.001 a scale of 8 bits, about 0.005, would be anything after ten steps."""
+    made = converted(net(), Aware(parse_recipe("w8a8")))
+    first = {site.name: grid.grid().scale.copy() for site, grid in made.loss._pairs()}
+    how = replace(FAST, optimizer=AdamW(), learning_rate=None, warmup=0.0, clip=0.0)
+    for group in made.loss.groups(how):
+        (scale,) = group.parameters
+        assert group.rate == pytest.approx(1e-3 * float(scale.detach().mean()))
+    trained(made, how)
+    for site, grid in made.loss._pairs():
+        assert np.abs(grid.grid().scale / first[site.name].mean()).max() < 5
+        np.testing.assert_allclose(
+            grid.grid().scale, first[site.name], rtol=0, atol=0.05 * first[site.name].mean()
+        )
+
+
+def test_a_learned_scale_has_a_floor() -> None:
+    grid = LearnedGrid(Grid(8, True, np.array([0.5, 2.0]), np.zeros(2), axis=0))
+    with torch.no_grad():
+        grid.scale.copy_(torch.tensor([-1.0, 1.0]))
+    np.testing.assert_allclose(grid.grid().scale, [0.5 / 8, 1.0])
 
 
 @pytest.mark.parametrize(
@@ -250,7 +274,7 @@ def test_quantisation_starts_when_the_schedule_says() -> None:
     clock = made.loss.clock
     seen = []
     for step in range(1, 13):
-        clock.tick(StepInfo(step, 24, 1, {}, torch.optim.SGD([torch.ones(1)], 0.1)), epochs=2)
+        clock.tick(StepInfo(step, 24, 1, {}, torch.optim.SGD([torch.ones(1)], 0.1)), each=12)
         seen.append(clock.now())
     assert seen.index((False, True)) + 1 == 3
     assert seen.index((True, True)) + 1 == 6
