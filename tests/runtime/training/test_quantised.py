@@ -156,7 +156,8 @@ def gap(made: Conversion, samples: Batch) -> float:
     for name, grid in grids.items():
         ours = np.rint(own[name].numpy() / grid.scale)
         theirs = np.rint(found[f"{name}.dequantized"] / grid.scale)
-        assert np.abs(ours - theirs).max() <= 1, name
+        # One step of 4 bits before a pool can be two of the finer steps behind it.
+        assert np.abs(ours - theirs).max() <= 2, name
         other += int((ours != theirs).sum())
         total += ours.size
     assert total
