@@ -116,7 +116,7 @@ class Plan:
         """A torch.nn.Module sliced by this plan: `prunec.apply_to`, which names the options."""
         # By name, as the compiler imports nothing above itself: a short way for callers, who have
         # all of prunec, and nothing that this package builds on.
-        return importlib.import_module("prunec.api").apply_to(
+        return importlib.import_module("prunec.training").apply_to(
             self, module, example_inputs, **options
         )
 

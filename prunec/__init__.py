@@ -15,9 +15,7 @@ from prunec._version import __version__
 if TYPE_CHECKING:
     from prunec.api import (
         apply,
-        apply_to,
         evaluate,
-        finetune,
         inspect,
         load,
         plan,
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
         quantise,
         scores,
         sweep,
-        torch_view,
-        train,
         verify,
     )
     from prunec.compiler.coverage import Coverage, coverage
@@ -53,6 +49,7 @@ if TYPE_CHECKING:
     from prunec.runtime.training.aware import Aware
     from prunec.runtime.training.settings import Recipe, TrainSettings
     from prunec.runtime.verify import Verification
+    from prunec.training import apply_to, finetune, torch_view, train
 
 # Loaded on first use: `import prunec` and `prunec --help` start without numpy.
 _HOME = {
@@ -81,10 +78,10 @@ _HOME = {
     "Verification": "prunec.runtime.verify",
     "Workers": "prunec.runtime.sweep.workers",
     "apply": "prunec.api",
-    "apply_to": "prunec.api",
+    "apply_to": "prunec.training",
     "coverage": "prunec.compiler.coverage",
     "evaluate": "prunec.api",
-    "finetune": "prunec.api",
+    "finetune": "prunec.training",
     "from_torch": "prunec.frontends.torch",
     "inspect": "prunec.api",
     "load": "prunec.api",
@@ -96,8 +93,8 @@ _HOME = {
     "save": "prunec.frontends.onnx",
     "scores": "prunec.api",
     "sweep": "prunec.api",
-    "torch_view": "prunec.api",
-    "train": "prunec.api",
+    "torch_view": "prunec.training",
+    "train": "prunec.training",
     "verify": "prunec.api",
 }
 

@@ -10,9 +10,6 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from prunec.compiler.criterion import Criterion
-from prunec.compiler.errors import MissingDependencyError, UsageError
-from prunec.compiler.extensions import Source as RulesSource
-from prunec.compiler.extensions import extended
 from prunec.compiler.freedom import Freedom, frees_kernels
 from prunec.compiler.hypergraph import Hypergraph
 from prunec.compiler.pairwise import PairwiseSolver
@@ -21,12 +18,23 @@ from prunec.compiler.problem import Solver
 from prunec.compiler.recovery import Recovery
 from prunec.compiler.spec import parse
 from prunec.frontends import onnx as onnx_frontend
-from prunec.passes.criteria import CRITERIA
+from prunec.given import (
+    Metrics,
+    Rules,
+    Shapes,
+    budget_of,
+    criterion_of,
+    data_of,
+    grouping_of,
+    metrics_of,
+    opened,
+    shapes_of,
+    sources_of,
+)
 from prunec.passes.grouping import Grouping
 from prunec.passes.options import Options, Override
 from prunec.passes.pairwise import Objective
 from prunec.passes.pairwise.specs import parse_objective, parse_solver
-from prunec.passes.regroup.asked import parse_groups
 from prunec.passes.schedules import SCHEDULES, Schedule
 from prunec.passes.worth import parse_worth
 from prunec.passes.worth.worth import Worth
@@ -40,7 +48,7 @@ from prunec.runtime.compile import (
 from prunec.runtime.data import DataSpec
 from prunec.runtime.report import Result
 from prunec.runtime.scores import Scores, compute
-from prunec.runtime.subject import Source, Subject, open_model
+from prunec.runtime.subject import Source, open_model
 from prunec.runtime.sweep.grid import parse_grid
 from prunec.runtime.sweep.points import Sweep
 from prunec.runtime.sweep.run import sweep as run_sweep
@@ -48,25 +56,12 @@ from prunec.runtime.sweep.stages import SweepSettings
 from prunec.tools.plan_file import read_plan
 
 if TYPE_CHECKING:
-    import torch
-
-    from prunec.passes.criteria.gate import Gate
-    from prunec.passes.masks.masks import Masks
     from prunec.runtime.accuracy import Accuracy
-    from prunec.runtime.gates.train import Pruned
     from prunec.runtime.latency.measure import Effort
     from prunec.runtime.latency.profile import Profile
     from prunec.runtime.latency.session import Profiled
     from prunec.runtime.quantize.job import QuantisedModel
-    from prunec.runtime.torch_view import TorchView
-    from prunec.runtime.training.aware import Aware
-    from prunec.runtime.training.finetune import FineTuned
-    from prunec.runtime.training.settings import Recipe, TrainSettings
     from prunec.runtime.verify import Verification
-
-Shapes = Mapping[str, Sequence[int]]
-Rules = RulesSource | Sequence[RulesSource]
-Metrics = str | Callable[..., Any] | Sequence[str | Callable[..., Any]]
 
 
 def load(source: Source | Any, example_inputs: Any = None) -> ir.Model:
@@ -171,7 +166,7 @@ def prune(
     """
     maximised = parse_objective(objective) if isinstance(objective, str) else objective
     options = Options(
-        criterion=_criterion(score) if isinstance(score, str) else score,
+        criterion=criterion_of(score) if isinstance(score, str) else score,
         solver=parse_solver(solver, maximised) if isinstance(solver, str) else solver,
         objective=maximised,
         gamma=gamma if kernel_positions == "per-filter" else None,
@@ -186,19 +181,19 @@ def prune(
         schedule=parse(schedule, SCHEDULES, "schedule") if isinstance(schedule, str) else schedule,
         multipliers=edge_multipliers or {},
         channels=channels,
-        grouping=_grouping(grouping),
+        grouping=grouping_of(grouping),
     )
     settings = Settings(
-        shapes=_shapes(shapes),
-        data=_data(data),
+        shapes=shapes_of(shapes),
+        data=data_of(data),
         recover=recover,
-        eval_data=_data(eval_data),
-        metrics=_metrics(metric),
+        eval_data=data_of(eval_data),
+        metrics=metrics_of(metric),
         verify=verify,
         bench=bench,
         min_speedup=min_speedup,
         freedom=Freedom(residual, heads, decouple, frees_kernels(kernel_positions)),
-        rules=_sources(rules),
+        rules=sources_of(rules),
         profile=profile,
         latency_model=latency_model,
         provider=provider,
@@ -208,8 +203,8 @@ def prune(
         quantize=quantize,
         quantize_exclude=tuple(quantize_exclude),
     )
-    subject = _open(model, settings)
-    chosen = plan_for(subject, _budget(budget), options, settings)
+    subject = opened(model, settings)
+    chosen = plan_for(subject, budget_of(budget), options, settings)
     out = None if output is None else Path(output)
     beside = None if out is None else plan_path(out)
     return compile_model(subject, chosen, settings, out, beside)
@@ -226,7 +221,7 @@ def plan(
     budget: "" where `Options.grouping` says all there is to decide.
     """
     settings = settings or Settings()
-    subject = _open(model, settings)
+    subject = opened(model, settings)
     return plan_for(subject, budget, options or Options(), settings)
 
 
@@ -251,16 +246,16 @@ def scores(
     """
     settings = settings or Settings()
     if data is not None:
-        settings = replace(settings, data=_data(data))
-    options = Options(criterion=_criterion(score) if isinstance(score, str) else score)
-    return compute(_open(model, settings), options, settings, silent)[1]
+        settings = replace(settings, data=data_of(data))
+    options = Options(criterion=criterion_of(score) if isinstance(score, str) else score)
+    return compute(opened(model, settings), options, settings, silent)[1]
 
 
 def apply(model: Source, plan: Plan | str | Path, settings: Settings | None = None) -> Result:
     """Rewrite a model by a plan, or its file; the same model and plan give the same bytes."""
     settings = settings or Settings()
     made = plan if isinstance(plan, Plan) else read_plan(Path(plan))
-    subject = _open(model, replace(settings, freedom=made.freedom))
+    subject = opened(model, replace(settings, freedom=made.freedom))
     return compile_model(subject, made, settings)
 
 
@@ -285,7 +280,7 @@ def sweep(
     """
     settings = settings or Settings()
     grid = parse_grid(budget)
-    return run_sweep(_open(model, settings), grid, options or Options(), settings, how)
+    return run_sweep(opened(model, settings), grid, options or Options(), settings, how)
 
 
 def plot(found: Sweep, folder: str | Path) -> tuple[Path, ...]:
@@ -307,7 +302,7 @@ def inspect(
 ) -> Hypergraph:
     """Hyperedges, exact costs and diagnostics of a model; `coverage` says what holds the rest."""
     freedom = Freedom(residual, heads, decouple, frees_kernels(kernel_positions))
-    return open_model(model, _shapes(shapes), freedom=freedom, rules=_sources(rules)).graph
+    return open_model(model, shapes_of(shapes), freedom=freedom, rules=sources_of(rules)).graph
 
 
 def profile(
@@ -335,13 +330,13 @@ def profile(
     from prunec.runtime.latency.measure import Effort
     from prunec.runtime.latency.session import Task, carry_out
 
-    subject = open_model(model, _shapes(shapes), rules=_sources(rules))
+    subject = open_model(model, shapes_of(shapes), rules=sources_of(rules))
     task = Task(
         where=Where(provider, threads),
         effort=effort or Effort(),
         options=options or Options(),
         batch=batch,
-        rules=_sources(rules),
+        rules=sources_of(rules),
         halves=half_edge,
         validate=validate,
     )
@@ -363,7 +358,7 @@ def verify(
     says of recovery.
     """
     changed = "recovery" in plan.components if retrained is None else retrained
-    subject = open_model(dense, _shapes(shapes), freedom=plan.freedom, rules=_sources(rules))
+    subject = open_model(dense, shapes_of(shapes), freedom=plan.freedom, rules=sources_of(rules))
     given = onnx_frontend.load(pruned)
     if "quantize" in plan.components:
         from prunec.runtime.quantize.verify import verify_quantised
@@ -413,10 +408,10 @@ def quantise(
     from prunec.runtime.quantize.job import quantise_model
 
     settings = Settings(
-        shapes=_shapes(shapes),
-        data=_data(data),
-        eval_data=_data(eval_data),
-        metrics=_metrics(metric),
+        shapes=shapes_of(shapes),
+        data=data_of(data),
+        eval_data=data_of(eval_data),
+        metrics=metrics_of(metric),
         verify=verify,
         bench=bench,
         provider=provider,
@@ -425,21 +420,6 @@ def quantise(
     )
     out = None if output is None else Path(output)
     return quantise_model(model, recipe, settings, out, progress)
-
-
-def torch_view(model: Source) -> TorchView:
-    """A model as a trainable torch.nn.Module; `to_model()` puts the weights back by name.
-
-    Raises ModelError, naming the node, where an operator cannot be run (If, Loop, Scan). Needs
-    torch.
-    """
-    try:
-        from prunec.runtime.torch_view import torch_view as view
-    except ImportError as error:
-        raise MissingDependencyError(
-            "the torch view needs torch; install it with pip install 'prunec[torch]'"
-        ) from error
-    return view(model)
 
 
 def evaluate(
@@ -466,186 +446,8 @@ def evaluate(
     """
     from prunec.runtime.evaluate import evaluate as run
 
-    spec = _data(data if isinstance(data, DataSpec) else str(data))
+    spec = data_of(data if isinstance(data, DataSpec) else str(data))
     assert spec is not None
     source = model if isinstance(model, str | Path | bytes) else onnx_frontend.load(model)
-    metrics = _metrics(metric)
+    metrics = metrics_of(metric)
     return run(source, spec, metrics, provider=provider, threads=threads, batch=batch).accuracy
-
-
-def apply_to(
-    plan: Plan,
-    module: torch.nn.Module,
-    example_inputs: Any = None,
-    *,
-    model: Source | None = None,
-    weights: Source | None = None,
-    in_place: bool = False,
-) -> torch.nn.Module:
-    """Slice a torch module by a plan: for people with their own training code.
-
-    Returns a copy, unless `in_place`: parameters, buffers and the attributes that tell sizes are
-    those of the pruned network. The plan is one for ``prunec.load(module, example_inputs)``, whose
-    weights have the names of the module's; for another export give that dense model as `model`, and
-    weights are found by their contents. example_inputs, a tensor or a tuple: the sliced module must
-    give the outputs of the pruned model for them; without, nothing is run. weights: a pruned model,
-    recovered or fine-tuned, whose weights the module gets. Optimizers are left alone: make a new
-    one. Needs torch; raises PlanError, VerificationError.
-    """
-    from prunec.runtime.torch_modules import apply_to as run
-
-    dense = None if model is None else onnx_frontend.load(model)
-    slim = None if weights is None else onnx_frontend.load(weights)
-    return run(plan, module, example_inputs, model=dense, weights=slim, in_place=in_place)
-
-
-def _metrics(metric: Metrics) -> tuple[str | Callable[..., Any], ...]:
-    if isinstance(metric, str):
-        from prunec.tools.settings import metrics_of
-
-        return metrics_of((metric,))
-    return tuple(metric) if isinstance(metric, Sequence) else (metric,)
-
-
-def finetune(
-    model: Source,
-    data: DataSpec | str,
-    teacher: Source | None = None,
-    recipe: Recipe | None = None,
-    settings: TrainSettings | None = None,
-    *,
-    plan: Plan | str | Path | None = None,
-    eval_data: DataSpec | str | None = None,
-    quantize: str | Aware | None = None,
-    output: str | Path | None = None,
-) -> FineTuned:
-    """Train a model's weights towards a teacher's outputs, by labels, or both.
-
-    recipe: what is learned and which samples are held out; settings: how. plan: of the pruned
-    model, where `Recipe.features` names values that lost channels. eval_data: held-out samples
-    instead of a share of `data`. quantize: a recipe such as "w4a4", or that with how scales come
-    about and when quantisation starts: train the model as its integers compute; the result is
-    quantised. output: also write the model there, with its history beside it.
-    The result's `model` has the weights of the best epoch; under `torchrun`, in every process.
-    Needs torch and accelerate. Raises PrunecError.
-    """
-    from prunec.runtime.training.settings import Recipe, TrainSettings
-
-    try:
-        from prunec.passes.quantize.recipe import parse_recipe
-        from prunec.runtime.training.aware import Aware
-        from prunec.runtime.training.finetune import Work
-        from prunec.runtime.training.finetune import finetune as run
-    except ImportError as error:
-        raise MissingDependencyError(
-            "training needs torch and accelerate; install them with pip install 'prunec[train]'"
-        ) from error
-    made = plan if plan is None or isinstance(plan, Plan) else read_plan(Path(plan))
-    samples = _data(data)
-    assert samples is not None
-    work = Work(model, samples, teacher, made, _data(eval_data))
-    aware = Aware(parse_recipe(quantize)) if isinstance(quantize, str) else quantize
-    found = run(work, recipe or Recipe(), settings or TrainSettings(), aware=aware)
-    if output is not None:
-        found.save(Path(output))
-    return found
-
-
-def train(
-    model: Source,
-    budget: str | Sequence[str] | Mapping[str, float | str],
-    data: DataSpec | str,
-    by: str | Gate | Masks = "gate",
-    *,
-    recipe: Recipe | None = None,
-    training: TrainSettings | None = None,
-    options: Options | None = None,
-    settings: Settings | None = None,
-    quantize: str | Aware | None = None,
-    output: str | Path | None = None,
-    save_trained: str | Path | None = None,
-    progress: Callable[[str], None] = lambda text: None,
-) -> Pruned:
-    """Prune while training: gates or masks close channels until the budget is met.
-
-    by: a row of the components "trained", with options: ``"gate{ramp=0.5}"``,
-    ``"masks{schedule=stepwise}"``. recipe, training: what the weights learn, and how, beside the
-    dense model's outputs. options: how the solver chooses in the end (align, keep ...). quantize: a
-    recipe such as "w4a4", or an `Aware`: round weights and activations while channels close; the
-    pruned model is quantised, with the scales of the training. output: also write the pruned model
-    there, with the plan beside it; save_trained: the dense model with the trained weights, which
-    the plan belongs to. Needs ``prunec[train]``. Raises PrunecError.
-    """
-    try:
-        from prunec.passes.quantize.recipe import parse_recipe
-        from prunec.passes.trained import TRAINED
-        from prunec.runtime.gates.train import Lesson, Lookout, Targets
-        from prunec.runtime.gates.train import train as run
-        from prunec.runtime.training.aware import Aware
-        from prunec.runtime.training.settings import Recipe, TrainSettings
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"training needs torch and accelerate: pip install 'prunec[train]' ({error})"
-        ) from error
-    settings = replace(settings or Settings(), data=_data(data))
-    lesson = Lesson(
-        by=parse(by, TRAINED, "by") if isinstance(by, str) else by,
-        budget=_budget(budget),
-        recipe=recipe or Recipe(),
-        training=training or TrainSettings(),
-        options=options or Options(),
-        settings=settings,
-        aware=Aware(parse_recipe(quantize)) if isinstance(quantize, str) else quantize,
-    )
-    out = None if output is None else Path(output)
-    beside = None if out is None else plan_path(out)
-    kept = None if save_trained is None else Path(save_trained)
-    return run(_open(model, settings), lesson, Targets(out, beside, kept), Lookout(progress))
-
-
-def _open(model: Source, settings: Settings) -> Subject:
-    return open_model(
-        model,
-        settings.shapes,
-        strict=settings.strict,
-        freedom=settings.freedom,
-        rules=settings.rules,
-    )
-
-
-def _sources(rules: Rules) -> tuple[RulesSource, ...]:
-    return (rules,) if isinstance(rules, RulesSource) else tuple(rules)
-
-
-def _budget(budget: str | Sequence[str] | Mapping[str, float | str]) -> str | Sequence[str]:
-    if isinstance(budget, Mapping):
-        return [f"{resource}={amount}" for resource, amount in budget.items()]
-    if not isinstance(budget, str | Sequence):
-        raise UsageError(f"a budget is text such as 'flops=0.46' or a dict, not {budget!r}")
-    return budget
-
-
-def _grouping(given: Grouping | int | str | Mapping[str, int] | None) -> Grouping:
-    if isinstance(given, Grouping):
-        return given
-    return Grouping(conv=parse_groups(given) if isinstance(given, str) else given)
-
-
-def _criterion(text: str) -> Criterion:
-    rows = extended(CRITERIA, "prunec.criteria")
-    made: Criterion = parse(text, rows, "criterion")
-    return made
-
-
-def _data(data: DataSpec | str | None) -> DataSpec | None:
-    if isinstance(data, str | Path):
-        return DataSpec(str(data))
-    if data is not None and not isinstance(data, DataSpec):
-        raise UsageError(
-            f"data is a path, 'module:function' or a prunec.DataSpec, not a {type(data).__name__}"
-        )
-    return data
-
-
-def _shapes(shapes: Shapes | None) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(int(n) for n in shape) for name, shape in (shapes or {}).items()}

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from prunec.tools.metric_words import metric_change, metric_label, metric_value
-from prunec.tools.render import Block, Table, duration, quantity
+from prunec.tools.measured import size_and_accuracy
+from prunec.tools.render import Block, Table, duration
 
 if TYPE_CHECKING:
     from prunec.runtime.quantize.job import QuantisedModel
@@ -24,15 +24,7 @@ def quantised_table(found: QuantisedModel) -> Table:
 
 
 def _measured(found: QuantisedModel) -> Iterator[tuple[str, str, str, str]]:
-    if found.sizes is not None:
-        a, b = found.sizes
-        yield "file", quantity("bytes", a), quantity("bytes", b), f"{b / a:.4f} x" if a else "-"
-    if found.accuracy is not None:
-        before, after = found.accuracy
-        for (name, x), (_, y) in zip(before.values, after.values, strict=True):
-            if x is not None and y is not None:
-                label = f"{metric_label(name)} of {before.samples}"
-                yield label, metric_value(name, x), metric_value(name, y), metric_change(name, x, y)
+    yield from size_and_accuracy(found.sizes, found.accuracy)
     if found.bench is not None:
         first, second = found.bench.models
         ratio = found.bench.ratios[0]

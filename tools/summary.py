@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunec.tools.metric_words import metric_change, metric_label, metric_value
+from prunec.tools.measured import size_and_accuracy
 from prunec.tools.quantised_summary import quantised_blocks
 from prunec.tools.render import Block, Table, duration, quantity
 
@@ -236,15 +236,7 @@ def _choice(plan: Plan) -> Iterator[tuple[str, str]]:
 
 
 def _measured(report: Report) -> Iterator[tuple[str, str, str, str]]:
-    if report.sizes is not None:
-        a, b = report.sizes
-        yield "file", quantity("bytes", a), quantity("bytes", b), f"{b / a:.4f} x" if a else "-"
-    if report.accuracy is not None:
-        dense, pruned = report.accuracy
-        for (name, x), (_, y) in zip(dense.values, pruned.values, strict=True):
-            if x is not None and y is not None:
-                label = f"{metric_label(name)} of {dense.samples}"
-                yield label, metric_value(name, x), metric_value(name, y), metric_change(name, x, y)
+    yield from size_and_accuracy(report.sizes, report.accuracy)
     if report.density is not None:
         yield from density_rows(*report.density)
     if report.bench is not None:
